@@ -1,0 +1,1 @@
+"""Forget modules: what they are, how they are made, and how their offset is applied."""

@@ -1,0 +1,172 @@
+"""The mathematics of an offset: tensors in, tensors out.
+
+``logits = large + strength * (plus - minus)`` with the refinements of a :class:`Rule`. The engine, the trainer and
+the evaluator all call :func:`apply_rules`, so a module behaves in training as it does when it is served.
+
+Sources: the offset on the ensemble's logits, "Offset Unlearning for Large Language Models" (arXiv 2404.11045); the
+plausibility floor, ULD (arXiv 2406.08607); rank mode, divergence decoding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+MAX_STRENGTH = 16.0
+MAX_RANK_K = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one module's offset is applied.
+
+    strength: factor on the offset, in [-16, 16]; 1.0 for modules trained on the ensemble.
+    pin_special: special tokens keep the large model's probability, the rest is renormalised.
+    plausibility: in [0, 1); tokens whose large-model probability is below this fraction of the largest one keep the
+        large model's logit. 0 switches the floor off.
+    clip: bound on ``abs(plus - minus)`` in logits (nats) before the strength; None for no bound.
+    mode: ``linear`` adds the offset; ``rank`` removes the ``rank_k`` tokens with the most negative offset.
+    rank_k: how many tokens ``rank`` removes; unused by ``linear``.
+
+    Raises ValueError with the field, the value and what is accepted.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # an unknown key in a manifest is refused
+
+    strength: float = 1.0
+    pin_special: bool = False
+    plausibility: float = 0.0
+    clip: float | None = None
+    mode: Literal["linear", "rank"] = "linear"
+    rank_k: int = 20
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.strength) and abs(self.strength) <= MAX_STRENGTH):
+            raise ValueError(f"strength must be within [-{MAX_STRENGTH:g}, {MAX_STRENGTH:g}], got {self.strength}")
+        if not 0.0 <= self.plausibility < 1.0:
+            raise ValueError(f"plausibility must be at least 0 and below 1, got {self.plausibility}")
+        if self.clip is not None and not (math.isfinite(self.clip) and self.clip > 0.0):
+            raise ValueError(f"clip must be a positive number or null, got {self.clip}")
+        if self.mode not in ("linear", "rank"):
+            raise ValueError(f"mode must be 'linear' or 'rank', got {self.mode!r}")
+        if not 1 <= self.rank_k <= MAX_RANK_K:
+            raise ValueError(f"rank_k must be from 1 to {MAX_RANK_K}, got {self.rank_k}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleRows:
+    """Rules of n rows as tensors, float32 or bool, each of shape [n]; the flags say on the host which terms occur.
+
+    active: the row has a module. known: its rule is known; a row with a module but no rule comes out as NaN.
+    """
+
+    active: Tensor
+    known: Tensor
+    strength: Tensor
+    pin_special: Tensor
+    log_plausibility: Tensor
+    clip: Tensor
+    rank_k: Tensor
+    any_pin: bool
+    any_plausibility: bool
+    any_clip: bool
+    max_rank_k: int
+
+    @classmethod
+    def stack(cls, rules: Sequence[Rule | None], device: torch.device | str = "cpu") -> RuleRows:
+        """Rows of known rules; None is a row with a module whose rule is unknown."""
+        known = [rule or Rule() for rule in rules]
+
+        def floats(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        ranks = [rule.rank_k if rule.mode == "rank" else 0 for rule in known]
+        return cls(
+            active=torch.ones(len(known), dtype=torch.bool, device=device),
+            known=torch.tensor([rule is not None for rule in rules], dtype=torch.bool, device=device),
+            strength=floats([rule.strength for rule in known]),
+            pin_special=torch.tensor([rule.pin_special for rule in known], dtype=torch.bool, device=device),
+            log_plausibility=floats([math.log(r.plausibility) if r.plausibility else -math.inf for r in known]),
+            clip=floats([math.inf if rule.clip is None else rule.clip for rule in known]),
+            rank_k=torch.tensor(ranks, dtype=torch.long, device=device),
+            any_pin=any(rule.pin_special for rule in known),
+            any_plausibility=any(rule.plausibility > 0.0 for rule in known),
+            any_clip=any(rule.clip is not None for rule in known),
+            max_rank_k=max(ranks, default=0),
+        )
+
+    def take(self, rows: Tensor) -> RuleRows:
+        """The rules of ``rows`` (long, shape [m]); a negative index is a row without a module."""
+        index = rows.clamp_min(0)
+        return RuleRows(
+            active=self.active[index] & (rows >= 0),
+            known=self.known[index],
+            strength=self.strength[index],
+            pin_special=self.pin_special[index],
+            log_plausibility=self.log_plausibility[index],
+            clip=self.clip[index],
+            rank_k=self.rank_k[index],
+            any_pin=self.any_pin,
+            any_plausibility=self.any_plausibility,
+            any_clip=self.any_clip,
+            max_rank_k=self.max_rank_k,
+        )
+
+
+def pad_offset(offset: Tensor, width: int) -> Tensor:
+    """The offset [n, shared] cut or zero-padded to ``width``: beyond the shared vocabulary it is zero."""
+    if offset.shape[-1] >= width:
+        return offset[..., :width]
+    return torch.nn.functional.pad(offset, (0, width - offset.shape[-1]))
+
+
+def apply_rules(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows, special_ids: Tensor) -> Tensor:
+    """The offset distribution's logits, float32, shape [n, vocab].
+
+    large [n, vocab], plus and minus [n, small vocab]: logits of the three models, any float dtype.
+    special_ids [s]: long, ids that ``pin_special`` pins.
+
+    A row without a module is the large row unchanged. A row whose rule is unknown or whose offset is not finite is
+    NaN throughout: the caller must fail its request. Differentiable in ``plus`` and ``minus`` for linear rules.
+    """
+    large = large.float()
+    offset = pad_offset(plus.float() - minus.float(), large.shape[-1])
+    sound = rules.known & torch.isfinite(offset).all(dim=-1)
+    if rules.any_clip:
+        offset = torch.minimum(torch.maximum(offset, -rules.clip[:, None]), rules.clip[:, None])
+    shift = offset * rules.strength[:, None]
+    if rules.any_plausibility:
+        floor = large.amax(dim=-1, keepdim=True) + rules.log_plausibility[:, None]
+        shift = torch.where(large < floor, 0.0, shift)
+    out = large + shift
+    if rules.max_rank_k:
+        linear = (rules.rank_k == 0)[:, None]
+        out = torch.where(linear, out, large.masked_fill(_most_negative(shift, rules, special_ids), -math.inf))
+    if rules.any_pin:
+        out = torch.where(rules.pin_special[:, None], _pin(large, out, special_ids), out)
+    out = torch.where(sound[:, None], out, math.nan)
+    return torch.where(rules.active[:, None], out, large)
+
+
+def _most_negative(shift: Tensor, rules: RuleRows, special_ids: Tensor) -> Tensor:
+    """Mask [n, vocab] of each row's ``rank_k`` most negative shifts; zero and positive shifts are never taken."""
+    if rules.any_pin:
+        pinned = shift.index_fill(-1, special_ids, 0.0)
+        shift = torch.where(rules.pin_special[:, None], pinned, shift)
+    k = min(rules.max_rank_k, shift.shape[-1] - 1)
+    values, ids = shift.topk(k, dim=-1, largest=False, sorted=True)
+    taken = (torch.arange(k, device=shift.device) < rules.rank_k[:, None]) & (values < 0)
+    return torch.zeros_like(shift, dtype=torch.bool).scatter(-1, ids, taken)
+
+
+def _pin(large: Tensor, out: Tensor, special_ids: Tensor) -> Tensor:
+    """``out`` with special tokens at the large model's probability and the other tokens sharing the rest."""
+    others_large = large.index_fill(-1, special_ids, -math.inf).logsumexp(dim=-1, keepdim=True)
+    others_out = out.index_fill(-1, special_ids, -math.inf).logsumexp(dim=-1, keepdim=True)
+    pinned = out + (others_large - others_out)
+    return pinned.index_copy(-1, special_ids, large.index_select(-1, special_ids))
