@@ -4,7 +4,8 @@ LetheError
 ├── InvalidInput          a field, the value it had and what is accepted
 │   ├── ModuleInvalid         not a forget module, or one that breaks the format
 │   │   └── ModuleCorrupt         a file is not the one that was recorded
-│   └── ModuleIncompatible    a sound module that does not fit the models being served
+│   ├── ModuleIncompatible    a sound module that does not fit the models being served
+│   └── SourceForbidden       a path outside the directories from which modules may come
 └── ModuleNotFound        a reference that names no module of the catalog
 """
 
@@ -35,6 +36,10 @@ class ModuleCorrupt(ModuleInvalid):
 
 class ModuleIncompatible(InvalidInput):
     """A sound module that does not fit the large model, the small model or the engine's limits."""
+
+
+class SourceForbidden(InvalidInput):
+    """A path outside the directories from which modules may come."""
 
 
 class ModuleNotFound(LetheError):

@@ -19,6 +19,9 @@ from torch import Tensor
 
 MAX_STRENGTH = 16.0
 MAX_RANK_K = 1024
+# Logits (nats) below the largest one: probability zero in float32, but finite, so that a grammar which allows nothing
+# else still has an answer; the same for all removed tokens, so that such a grammar can't read their order.
+REMOVED = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,9 @@ def apply_rules(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows, spe
     out = large + shift
     if rules.max_rank_k:
         linear = (rules.rank_k == 0)[:, None]
-        out = torch.where(linear, out, large.masked_fill(_most_negative(shift, rules, special_ids), -math.inf))
+        removed = large.amax(dim=-1, keepdim=True) - REMOVED
+        ranked = torch.where(_most_negative(shift, rules, special_ids), removed, large)
+        out = torch.where(linear, out, ranked)
     if rules.any_pin:
         out = torch.where(rules.pin_special[:, None], _pin(large, out, special_ids), out)
     out = torch.where(sound[:, None], out, math.nan)

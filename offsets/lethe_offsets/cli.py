@@ -1,0 +1,59 @@
+"""The command ``lethe``: a table of its commands, each imported only when it is run."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+from lethe_offsets.errors import LetheError
+
+COMMANDS = {  # name: (typer application, help)
+    "serve": ("lethe_server.cli:app", "Serve a large model with forget modules beside it."),
+    "module": ("lethe_offsets.module_cli:app", "Make, show and verify forget modules."),
+    "demo": ("lethe_offsets.demo.command:app", "See a model forget, from training to serving, on a laptop."),
+}
+FORWARD_ALL = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+app = typer.Typer(
+    name="lethe",
+    help="Serve a large language model that forgets, without touching its weights.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _load(name: str, target: str) -> typer.Typer:
+    module, _, attribute = target.partition(":")
+    try:
+        loaded = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as err:
+        raise LetheError(f"lethe {name} needs {err.name}, which is not installed") from err
+    if not isinstance(loaded, typer.Typer):
+        raise TypeError(f"{target} is {type(loaded).__name__}, not a typer.Typer")
+    return loaded
+
+
+def _add(name: str, target: str, text: str) -> None:
+    """A command that hands its arguments, ``--help`` too, to the application it imports."""
+
+    @app.command(name, help=text, add_help_option=False, context_settings=FORWARD_ALL)
+    def forward(context: typer.Context) -> None:
+        command = typer.main.get_command(_load(name, target))
+        with command.make_context(context.info_name, context.args, parent=context.parent) as inner:
+            command.invoke(inner)
+
+
+for _name, (_target, _text) in COMMANDS.items():
+    _add(_name, _target, _text)
+
+
+def main() -> None:
+    """Run ``lethe``: exit code 0, 1 with one line on stderr for a LetheError, 2 for a usage error."""
+    try:
+        app(prog_name="lethe")
+    except LetheError as err:
+        print(f"lethe: {err}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,70 @@
+"""What a forget module has to know about its small model, read without loading a weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lethe_offsets import digests
+from lethe_offsets.adapter import SUFFIX_A, SUFFIX_B, LaneAdapter, tensor_name
+from lethe_offsets.errors import InvalidInput, ModuleIncompatible
+
+SHOWN = 4  # layer names in a message
+
+
+@dataclass(frozen=True, slots=True)
+class SmallModelFacts:
+    """digest and tokenizer_digest: ``sha256:<hex>``. vocab_size: width of its logits.
+
+    linears: [out, in] of every linear layer by name.
+    """
+
+    id: str
+    digest: str
+    tokenizer_digest: str
+    vocab_size: int
+    linears: dict[str, tuple[int, int]]
+
+    @classmethod
+    def read(cls, name_or_path: str | Path) -> SmallModelFacts:
+        """The facts of a local directory or of a repository on the Hub; code in it is never run.
+
+        Raises InvalidInput when it is no causal language model with a tokenizer and safetensors weights.
+        """
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # seconds to import
+
+        directory = digests.local_model(name_or_path, digests.MODEL_FILES + digests.TOKENIZER_FILES)
+        digest = digests.small_model_digest(directory)
+        try:
+            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as err:
+            accepted = f"a causal language model with its tokenizer ({str(err).strip().splitlines()[0]})"
+            raise InvalidInput("small_model", str(name_or_path), accepted) from err
+        linears = {
+            name: (layer.out_features, layer.in_features)
+            for name, layer in model.named_modules()
+            if isinstance(layer, torch.nn.Linear)
+        }
+        vocab_size = model.get_output_embeddings().weight.shape[0]
+        return cls(str(name_or_path), digest, digests.tokenizer_digest(tokenizer), vocab_size, linears)
+
+    def check_fit(self, adapter: LaneAdapter, where: str) -> None:
+        """Raises ModuleIncompatible for a tensor without its linear layer or of another shape than the layer."""
+        for layer, pair in adapter.pairs.items():
+            if layer not in self.linears:
+                known = [*list(self.linears)[:SHOWN], "..."]
+                accepted = f"a linear layer of {self.id}: {', '.join(known)}"
+                raise ModuleIncompatible(f"{where}: {tensor_name(layer, SUFFIX_A)}", list(pair.a.shape), accepted)
+            out_features, in_features = self.linears[layer]
+            for suffix, tensor, shape in (
+                (SUFFIX_A, pair.a, [pair.rank, in_features]),
+                (SUFFIX_B, pair.b, [out_features, pair.rank]),
+            ):
+                if list(tensor.shape) != shape:
+                    field = f"{where}: {tensor_name(layer, suffix)}"
+                    raise ModuleIncompatible(field, list(tensor.shape), f"{shape}, to fit {self.id}")
