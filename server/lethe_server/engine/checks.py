@@ -1,0 +1,141 @@
+"""What is refused before an engine starts, each with what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from lethe_offsets.errors import InvalidInput, ModuleIncompatible
+from lethe_server.engine.spec import EngineSpec, PairConfig
+
+MAX_SLOTS = 256  # bfloat16 carries a row's slot and holds integers exactly only up to this
+OWNED_OPTIONS = {
+    "enable_lora": "forget modules are given by --module",
+    "max_loras": "set --max-modules-per-batch",
+    "max_lora_rank": "set --max-module-rank",
+    "lora_target_modules": "forget modules act on the small model only",
+    "lora_modules": "user adapters on the large model are not served; merge them into the large model first",
+    "default_mm_loras": "user adapters on the large model are not served",
+    "scheduler_cls": "Lethe's scheduler fails requests whose offset is unsound",
+    "worker_extension_cls": "Lethe's workers keep the rules",
+}
+
+
+def check_options(spec: EngineSpec) -> None:
+    """Raises InvalidInput for engine options that Lethe owns or can't hold together."""
+    for name, instead in OWNED_OPTIONS.items():
+        if spec.options.get(name):
+            raise InvalidInput(name, spec.options[name], f"nothing: {instead}")
+    if int(spec.options.get("pipeline_parallel_size") or 1) > 1:
+        value = spec.options["pipeline_parallel_size"]
+        raise InvalidInput("pipeline_parallel_size", value, "1; use --tensor-parallel-size, the pair needs all layers")
+    overrides = spec.options.get("hf_overrides")
+    if overrides and not isinstance(overrides, Mapping):
+        raise InvalidInput("hf_overrides", overrides, "a mapping of config keys")
+    if overrides and "architectures" in overrides:
+        raise InvalidInput("hf_overrides.architectures", overrides["architectures"], "nothing: Lethe sets it")
+    if not 1 <= spec.max_modules_per_batch <= MAX_SLOTS:
+        raise InvalidInput("max_modules_per_batch", spec.max_modules_per_batch, f"1 to {MAX_SLOTS}")
+
+
+def read_config(field: str, name: str, options: Mapping[str, Any]) -> PretrainedConfig:
+    """The model's Hugging Face config. Raises InvalidInput when there is none."""
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            name, revision=_revision(field, options), trust_remote_code=bool(options.get("trust_remote_code"))
+        )
+    except (OSError, ValueError) as err:
+        raise InvalidInput(field, name, f"a model directory or hub name ({_first_line(err)})") from err
+    return config
+
+
+def check_models(large: PretrainedConfig, small: PretrainedConfig, spec: EngineSpec) -> None:
+    """Raises InvalidInput unless both are text-only decoders."""
+    for field, name, config in (("model", spec.model, large), ("small_model", spec.small_model, small)):
+        if config.get_text_config() is not config or hasattr(config, "vision_config"):
+            kind = config.model_type
+            raise InvalidInput(field, name, f"a text-only model; {kind} is multimodal, serve its text checkpoint")
+        if getattr(config, "is_encoder_decoder", False):
+            raise InvalidInput(field, name, "a decoder-only model; this one is an encoder-decoder")
+        if not config.architectures:
+            raise InvalidInput(field, name, "a config.json that names its architectures")
+
+
+def read_tokenizer(field: str, name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Raises InvalidInput when there is none."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, revision=_revision(field, options), trust_remote_code=bool(options.get("trust_remote_code"))
+        )
+    except (OSError, ValueError) as err:
+        raise InvalidInput(field, name, f"a model with a tokenizer ({_first_line(err)})") from err
+    return tokenizer
+
+
+def check_tokenizers(large: PreTrainedTokenizerBase, small: PreTrainedTokenizerBase, spec: EngineSpec) -> None:
+    """Raises InvalidInput unless every token has the same id in both."""
+    ours, theirs = large.get_vocab(), small.get_vocab()
+    for token in sorted(ours.keys() | theirs.keys(), key=lambda t: ours.get(t, theirs.get(t, 0))):
+        if ours.get(token) != theirs.get(token):
+            raise InvalidInput(
+                "small_model",
+                spec.small_model,
+                f"a small model with the large model's tokenizer; token {token!r} has id {ours.get(token)} in "
+                f"{spec.model} and {theirs.get(token)} here",
+            )
+
+
+def special_ids(large: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, model: str) -> tuple[int, ...]:
+    """Special and end-of-sequence ids of the large model, those of its generation config included."""
+    ids = set(tokenizer.all_special_ids)
+    sources: list[Any] = [large.eos_token_id]
+    with suppress(OSError, ValueError):  # a model without a generation config has no further end tokens
+        sources.append(GenerationConfig.from_pretrained(model).eos_token_id)
+    for source in sources:
+        ids |= set(source if isinstance(source, list | tuple) else [] if source is None else [source])
+    return tuple(sorted(i for i in ids if i < large.vocab_size))
+
+
+def check_module(module: Any, small_digest: str, tokenizer: str, small_vocab: int, max_rank: int, rank: int) -> None:
+    """Raises ModuleIncompatible unless the module was made for the pair being served."""
+    manifest = module.manifest
+    if manifest.small_model.digest != small_digest:
+        made_for = f"{manifest.small_model.id} ({manifest.small_model.digest})"
+        raise ModuleIncompatible("small_model", made_for, f"the small model being served, {small_digest}")
+    if manifest.tokenizer_digest != tokenizer:
+        raise ModuleIncompatible("tokenizer_digest", manifest.tokenizer_digest, tokenizer)
+    if manifest.vocab_size != small_vocab:
+        raise ModuleIncompatible("vocab_size", manifest.vocab_size, str(small_vocab))
+    if rank > max_rank:
+        raise ModuleIncompatible("rank", rank, f"at most {max_rank}, both lanes together; raise --max-module-rank")
+
+
+def compiles(options: Mapping[str, Any]) -> bool:
+    """Whether vLLM would compile an engine with these options if it had no adapters."""
+    level = str(options.get("optimization_level", "2")).upper().removeprefix("O")
+    compilation = options.get("compilation_config")
+    mode = compilation.get("mode") if isinstance(compilation, Mapping) else getattr(compilation, "mode", None)
+    return not options.get("enforce_eager") and level != "0" and str(mode).upper() not in ("0", "COMPILATIONMODE.NONE")
+
+
+def pair_config(spec: EngineSpec, architectures: list[str], ids: tuple[int, ...], rank: int) -> PairConfig:
+    return PairConfig(
+        small_model=spec.small_model,
+        architectures=tuple(architectures),
+        special_ids=ids,
+        slots=spec.max_modules_per_batch,
+        rank=rank,
+        compile=compiles(spec.options),
+        speculative=bool(spec.options.get("speculative_config")),
+    )
+
+
+def _revision(field: str, options: Mapping[str, Any]) -> str | None:
+    return options.get("revision") if field == "model" else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

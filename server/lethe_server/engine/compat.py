@@ -1,0 +1,208 @@
+"""Every contact with a vLLM internal, and why it is needed.
+
+Written against 0.32 (CPU). Each function says what it relies on; the engine tests fail where that changes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from torch import nn
+from vllm.config import CompilationMode, ModelConfig, VllmConfig
+from vllm.config.lora import MaxLoRARanks
+from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.layers.linear import LinearBase
+from vllm.model_executor.model_loader import get_model_loader
+from vllm.model_executor.model_loader.utils import initialize_model
+from vllm.platforms import current_platform
+
+from lethe_offsets.errors import InvalidInput
+from lethe_server.engine.adapters import AdapterSlots
+from lethe_server.engine.lanes import join_lanes
+from lethe_server.engine.spec import PairConfig
+
+
+def adapter_rank(rank: int) -> int:
+    """The smallest adapter rank vLLM accepts that holds ``rank`` (it knows a fixed list). Raises ValueError."""
+    accepted = sorted(get_args(MaxLoRARanks))
+    for candidate in accepted:
+        if candidate >= rank:
+            return int(candidate)
+    raise ValueError(f"max_module_rank: got {rank}; accepted: 1 to {accepted[-1]}")
+
+
+def additional_config(vllm_config: VllmConfig) -> Mapping[str, Any]:
+    """vLLM's free-form settings; Lethe starts engines with a mapping."""
+    config = vllm_config.additional_config
+    if not isinstance(config, Mapping):
+        raise TypeError(f"additional_config must be a mapping, got {type(config).__name__}")
+    return config
+
+
+def scheduler_class() -> str:
+    """vLLM's CPU platform schedules step by step; elsewhere a scheduler that isn't async would slow every step."""
+    name = "FailClosedScheduler" if current_platform.is_cpu() else "FailClosedAsyncScheduler"
+    return f"lethe_server.engine.scheduler.{name}"
+
+
+def _derived_config(vllm_config: VllmConfig, pair: PairConfig) -> VllmConfig:
+    """A config for one of the inner models.
+
+    Shallow on purpose: ``VllmConfig.replace`` would run the whole platform set-up again, and the layers must land in
+    the engine's own ``static_forward_context``. No adapters: with them vLLM picks adapter kernels for experts and
+    pads the vocabulary. Its CPU platform switches compilation off for any engine with adapters; the pair's adapter
+    products compile, so the mode is given back, but only where the engine would have compiled.
+    """
+    derived = copy.copy(vllm_config)
+    derived.lora_config = None
+    derived.compilation_config = copy.copy(vllm_config.compilation_config)
+    if pair.compile and current_platform.is_cpu():
+        derived.compilation_config.mode = CompilationMode.DYNAMO_TRACE_ONCE
+    return derived
+
+
+def build_large(vllm_config: VllmConfig, pair: PairConfig) -> nn.Module:
+    """The large model as vLLM's registry builds it, from a config that names its own architecture."""
+    config = _derived_config(vllm_config, pair)
+    config.model_config = copy.copy(vllm_config.model_config)
+    config.model_config.hf_config = copy.deepcopy(vllm_config.model_config.hf_config)
+    config.model_config.hf_config.architectures = list(pair.architectures)
+    config.model_config.model_arch_config = config.model_config.get_model_arch_config()
+    large: nn.Module = initialize_model(vllm_config=config)
+    return large
+
+
+def small_model_config(vllm_config: VllmConfig, small_model: str) -> ModelConfig:
+    """The small model's config, made as vLLM makes a draft model's."""
+    large = vllm_config.model_config
+    return ModelConfig(
+        model=small_model,
+        runner="draft",
+        tokenizer=large.tokenizer,
+        tokenizer_mode=large.tokenizer_mode,
+        dtype=large.dtype,
+        seed=large.seed,
+        max_model_len=large.max_model_len,
+        enforce_eager=large.enforce_eager,
+        config_format=large.config_format,
+    )
+
+
+def build_pair(vllm_config: VllmConfig, small_config: ModelConfig, pair: PairConfig, prefix: str) -> nn.Module:
+    """The small model with two lanes. Its compile tag keeps its compiled code apart from the large model's."""
+    from vllm.compilation.backends import set_model_tag
+
+    config = _derived_config(vllm_config, pair)
+    config.model_config = small_config
+    config.quant_config = VllmConfig._get_quantization_config(small_config, vllm_config.load_config)
+    with set_model_tag("lethe_pair"):
+        small: nn.Module = initialize_model(vllm_config=config, prefix=f"{prefix}.minus")
+    with set_model_tag("lethe_twin"):
+        twin = initialize_model(vllm_config=config, prefix=f"{prefix}.plus")
+    join_lanes(small, twin, Attention)
+    return small
+
+
+def load_small_weights(small: nn.Module, small_config: ModelConfig, prefix: str) -> set[str]:
+    """Load the small model's checkpoint with vLLM's own loader; returns every parameter name under ``prefix``.
+
+    All names of shared tensors are counted: with a tied head the second one has no weight of its own to load.
+    """
+    from vllm.config import get_current_vllm_config_or_none
+    from vllm.config.load import LoadConfig
+
+    current = get_current_vllm_config_or_none()
+    loader = get_model_loader(current.load_config if current is not None else LoadConfig())
+    loader.load_weights(small, small_config)
+    return {f"{prefix}.{name}" for name, _ in small.named_parameters(remove_duplicate=False)}
+
+
+class AdapterNames:
+    """Maps an adapter's PEFT names onto the pair: the small model's own renames, then the pair's prefix.
+
+    vLLM asks ``hf_to_vllm_mapper`` for a rename mapper and calls its ``_map_name``.
+    """
+
+    def __init__(self, small: nn.Module, prefix: str) -> None:
+        mapper = getattr(small, "hf_to_vllm_mapper", None)
+        self._renames = None if mapper is None else mapper.get_rename_mapper()
+        self._prefix = prefix
+
+    def get_rename_mapper(self) -> AdapterNames:
+        return self
+
+    def _map_name(self, name: str) -> str | None:
+        renamed = name if self._renames is None else self._renames._map_name(name)
+        return None if renamed is None else f"{self._prefix}.{renamed}"
+
+
+def restrict_adapters(vllm_config: VllmConfig, small: nn.Module, prefix: str) -> None:
+    """Confine vLLM's adapters to the pair: its manager wraps the layers whose full names ``target_modules`` holds."""
+    if vllm_config.lora_config is not None:
+        vllm_config.lora_config.target_modules = [
+            f"{prefix}.{name}" for name, module in small.named_modules() if isinstance(module, LinearBase)
+        ]
+
+
+def install_adapter_slots(manager: Any, slots: AdapterSlots) -> None:
+    """Put our products in the place of vLLM's per-row kernels, in the manager and in every wrapped layer."""
+    for key in manager.punica_wrapper_mapping:
+        manager.punica_wrapper_mapping[key] = slots
+    for layer in manager.modules.values():
+        layer.set_mapping(slots)
+
+
+def shared_context(spec: Any) -> int:
+    """The context length (tokens) both models can hold, or the one asked for.
+
+    vLLM's own ModelConfig knows every family's key and scaling. The pair must see the whole context, so a length
+    beyond the small model's is refused. Raises InvalidInput.
+    """
+    asked = spec.options.get("max_model_len")
+    small = ModelConfig(model=spec.small_model, tokenizer=spec.small_model, dtype="auto").max_model_len
+    if asked is None:
+        large = ModelConfig(model=spec.model, tokenizer=spec.options.get("tokenizer") or spec.model).max_model_len
+        return min(large, small)
+    if int(asked) > small:
+        raise InvalidInput("max_model_len", asked, f"at most {small}: the small model must see the whole context")
+    return int(asked)
+
+
+def mend_cpu_seeds() -> None:
+    """Keep a seeded request whose prompt comes in several chunks from ending the engine on the CPU.
+
+    vLLM draws a token for every chunk, drops all but the last, and rewinds the request's generator by its offset;
+    CPU generators have none and raise (0.32.0). Here their state is put back instead, which is exact. To go when
+    ``GPUModelRunner._bookkeeping_sync`` no longer calls ``set_offset`` on a CPU generator.
+    """
+    from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+    if getattr(CPUModelRunner._sample, "rewinds", False):
+        return
+    draw, book = CPUModelRunner._sample, CPUModelRunner._bookkeeping_sync
+
+    def unfinished(runner: Any) -> dict[int, Any]:
+        mask = runner.discard_request_mask.np
+        return {row: generator for row, generator in runner.input_batch.generators.items() if mask[row]}
+
+    def sample(self: Any, *args: Any, **kwargs: Any) -> Any:
+        states = [(generator, generator.get_state()) for generator in unfinished(self).values()]
+        output = draw(self, *args, **kwargs)
+        for generator, state in states:
+            generator.set_state(state)
+        return output
+
+    def bookkeeping_sync(self: Any, *args: Any, **kwargs: Any) -> Any:
+        held = unfinished(self)
+        for row in held:
+            del self.input_batch.generators[row]
+        try:
+            return book(self, *args, **kwargs)
+        finally:
+            self.input_batch.generators.update(held)
+
+    sample.rewinds = True  # type: ignore[attr-defined]
+    CPUModelRunner._sample = sample
+    CPUModelRunner._bookkeeping_sync = bookkeeping_sync

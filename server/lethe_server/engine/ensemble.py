@@ -1,0 +1,109 @@
+"""The vLLM model that holds three: the large model, and the small one in two lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vllm.config import VllmConfig
+from vllm.model_executor.models.interfaces import SupportsLoRA
+from vllm.platforms import current_platform
+
+from lethe_server.engine import compat
+from lethe_server.engine.adapters import AdapterSlots, SlotRule, transpose_storage
+from lethe_server.engine.logits import OffsetLogitsProcessor
+from lethe_server.engine.spec import PairConfig
+
+PAIR_PREFIX = "pair"
+
+
+class LetheForCausalLM(nn.Module, SupportsLoRA):
+    """Large model and pair behind vLLM's model interface.
+
+    ``forward`` returns ``[large hidden | minus hidden | plus hidden | slot]`` for every token, so each row that
+    reaches ``compute_logits`` says which module it belongs to.
+    """
+
+    # The inner models' classes are vLLM's choice at run time.
+    large: Any
+    pair: Any
+    logits_processor: Any
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        if current_platform.is_cpu():
+            compat.mend_cpu_seeds()
+        pair = PairConfig.read(compat.additional_config(vllm_config))
+        self.config = vllm_config.model_config.hf_config
+        self.small_config = compat.small_model_config(vllm_config, pair.small_model)
+        # An empty prefix: the large model's layer names, quantization lists and KV layout are those of plain serving.
+        self.large = compat.build_large(vllm_config, pair)
+        self.pair = compat.build_pair(vllm_config, self.small_config, pair, PAIR_PREFIX)
+        self.logits_processor = OffsetLogitsProcessor(
+            self.config.get_text_config().vocab_size, pair.special_ids, isolate_rows=not pair.speculative
+        )
+        self.packed_modules_mapping = dict(getattr(self.pair, "packed_modules_mapping", {}))
+        self.hf_to_vllm_mapper = compat.AdapterNames(self.pair, PAIR_PREFIX)
+        compat.restrict_adapters(vllm_config, self.pair, PAIR_PREFIX)
+        self._last_small_id = self.small_config.get_vocab_size() - 1
+        self._max_tokens = vllm_config.scheduler_config.max_num_batched_tokens
+        self._adapters: AdapterSlots | None = None
+        self._lora_manager: Any = None
+
+    @property
+    def lora_manager(self) -> Any:
+        return self._lora_manager
+
+    @lora_manager.setter
+    def lora_manager(self, manager: Any) -> None:
+        """vLLM's adapter manager announces itself here once it has wrapped the pair's linear layers."""
+        self._lora_manager = manager
+        lora = manager.lora_config
+        self._adapters = AdapterSlots(lora.max_loras, lora.max_lora_rank, self._max_tokens, manager.device)
+        compat.install_adapter_slots(manager, self._adapters)
+        for layer in manager.modules.values():
+            layer.lora_b_stacked = transpose_storage(layer.lora_b_stacked)
+
+    def register_rule(self, adapter_id: int, entry: SlotRule) -> None:
+        self._slots().register(adapter_id, entry)
+
+    def forget_rule(self, adapter_id: int) -> None:
+        self._slots().forget(adapter_id)
+
+    def _slots(self) -> AdapterSlots:
+        if self._adapters is None:
+            raise RuntimeError("the engine was started without adapters; start it through lethe")
+        return self._adapters
+
+    def embed_input_ids(self, input_ids: Tensor) -> Tensor:
+        embedded: Tensor = self.large.embed_input_ids(input_ids)
+        return embedded
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        intermediate_tensors: Any = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        large = self.large(input_ids, positions)
+        # Ids in the large model's padding are no tokens; the small model may have no embedding for them.
+        known = input_ids.clamp_max(self._last_small_id)
+        lanes = self.pair(torch.cat([known, known]), torch.cat([positions, positions]))
+        minus, plus = lanes.chunk(2)
+        if self._adapters is None:
+            slots = torch.full_like(large[:, :1], -1)
+        else:
+            slots = self._adapters.token_slots[: large.shape[0], None].to(large.dtype)
+        return torch.cat([large, minus, plus, slots], dim=-1)
+
+    def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
+        logits: Tensor | None = self.logits_processor(self.large, self.pair, hidden_states, self._adapters)
+        return logits
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
+        loaded = {f"large.{name}" for name in self.large.load_weights(weights)}
+        loaded |= compat.load_small_weights(self.pair, self.small_config, PAIR_PREFIX)
+        return loaded

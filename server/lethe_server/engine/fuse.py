@@ -1,0 +1,57 @@
+"""A module's lanes as one adapter for the engine: plus ranks first, minus ranks behind them, in one slot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lethe_offsets.adapter import SUFFIX_A, SUFFIX_B, LaneAdapter, LoraPair, tensor_name
+
+LANES = ("plus", "minus")
+
+
+def fuse_lanes(lanes: dict[str, LaneAdapter], out: Path) -> int:
+    """Write the lanes (keys ``plus``, ``minus``, at least one) as one PEFT adapter to ``out``.
+
+    Scalings are folded into B, so the adapter's own is 1. Returns the number of plus ranks; the adapter's rank is the
+    sum of both.
+    """
+    ranks = {lane: lanes[lane].rank if lane in lanes else 0 for lane in LANES}
+    layers = sorted({layer for adapter in lanes.values() for layer in adapter.pairs})
+    tensors: dict[str, Tensor] = {}
+    for layer in layers:
+        pairs = {lane: adapter.pairs[layer] for lane, adapter in lanes.items() if layer in adapter.pairs}
+        a, b = _fuse_pairs(pairs, ranks)
+        tensors[tensor_name(layer, SUFFIX_A)] = a
+        tensors[tensor_name(layer, SUFFIX_B)] = b
+    rank = sum(ranks.values())
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": rank,
+        "target_modules": sorted({layer.rpartition(".")[2] for layer in layers}),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, out / "adapter_model.safetensors")
+    (out / "adapter_config.json").write_text(json.dumps(config, indent=2))
+    return ranks["plus"]
+
+
+def _fuse_pairs(pairs: dict[str, LoraPair], ranks: dict[str, int]) -> tuple[Tensor, Tensor]:
+    """A [sum of ranks, in] and B [out, sum of ranks] of one layer, float32; a lane without the layer stays zero."""
+    some = next(iter(pairs.values()))
+    a = torch.zeros(sum(ranks.values()), some.a.shape[1])
+    b = torch.zeros(some.b.shape[0], sum(ranks.values()))
+    start = 0
+    for lane in LANES:
+        if lane in pairs:
+            pair = pairs[lane]
+            a[start : start + pair.rank] = pair.a.float()
+            b[:, start : start + pair.rank] = pair.b.float() * pair.scaling
+        start += ranks[lane]
+    return a, b

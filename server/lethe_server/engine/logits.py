@@ -1,0 +1,49 @@
+"""Where the offset is applied: the model-level logits processor, before any number leaves the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.model_executor.layers.logits_processor import LogitsProcessor
+
+from lethe_offsets.pair import apply_rules
+from lethe_server.engine.adapters import AdapterSlots
+
+
+class OffsetLogitsProcessor(LogitsProcessor):
+    """Turns rows ``[large hidden | minus hidden | plus hidden | slot]`` into the offset distribution's logits.
+
+    special_ids: what ``pin_special`` pins. isolate_rows: whether the engine maps a row of NaN to its request; with
+    draft tokens it can't, so then one unsound row fails every request of its step.
+    """
+
+    special_ids: Tensor
+
+    def __init__(self, vocab_size: int, special_ids: tuple[int, ...], isolate_rows: bool) -> None:
+        super().__init__(vocab_size)
+        self.register_buffer("special_ids", torch.tensor(special_ids, dtype=torch.long), persistent=False)
+        self.isolate_rows = isolate_rows
+
+    def forward(  # type: ignore[override]  # two models' heads take the place of one
+        self, large: Any, small: Any, hidden: Tensor, adapters: AdapterSlots | None
+    ) -> Tensor | None:
+        """hidden [n, large + 2 * small + 1] to logits [n, vocab]; None on ranks that hold no logits.
+
+        Without a module in the batch the pair's heads are skipped and the large model's logits pass untouched.
+        """
+        widths = [large.config.hidden_size, small.config.hidden_size, small.config.hidden_size, 1]
+        large_rows, minus_rows, plus_rows, slots = torch.split(hidden, widths, dim=-1)
+        large_logits: Tensor | None = large.compute_logits(large_rows)
+        if adapters is None or not adapters.any_module:
+            return large_logits
+        pair_logits = small.compute_logits(torch.cat([minus_rows, plus_rows]))
+        if large_logits is None or pair_logits is None:
+            return None
+        minus, plus = pair_logits.chunk(2)
+        rules = adapters.rules.take(slots[:, 0].round().long())
+        logits = apply_rules(large_logits, plus, minus, rules, self.special_ids)
+        if not self.isolate_rows:
+            logits = torch.where(logits.isnan().any(), torch.nan, logits)
+        return logits

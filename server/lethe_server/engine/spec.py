@@ -1,0 +1,76 @@
+"""What an engine is made of, and the vLLM options that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lethe_server.engine.plugin import ARCHITECTURE
+
+ADDITIONAL_CONFIG_KEY = "lethe"
+RESIDENT_MODULES = 64  # adapters kept in host memory; further ones are read again from the disk when asked for
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """The models of an engine and its limits.
+
+    model, small_model: a directory or a hub name. max_modules_per_batch: adapter slots, modules that one step can mix.
+    max_module_rank: largest sum of a module's plus and minus ranks. options: vLLM engine arguments by field name.
+    """
+
+    model: str
+    small_model: str
+    served_model_name: str
+    max_modules_per_batch: int = 4
+    max_module_rank: int = 64
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """What a worker process must know to build the ensemble; travels in vLLM's ``additional_config``.
+
+    architectures: the large model's own. special_ids: what ``pin_special`` pins. slots, rank: the adapter slots and
+    the ranks of each; the compiled code holds them, and vLLM's compile cache is keyed by this config. compile: whether
+    the engine would have compiled the models if no adapters were configured. speculative: whether steps hold draft
+    tokens.
+    """
+
+    small_model: str
+    architectures: tuple[str, ...]
+    special_ids: tuple[int, ...]
+    slots: int
+    rank: int
+    compile: bool
+    speculative: bool
+
+    @classmethod
+    def read(cls, additional_config: Mapping[str, Any]) -> PairConfig:
+        values = dict(additional_config[ADDITIONAL_CONFIG_KEY])
+        values["architectures"] = tuple(values["architectures"])
+        values["special_ids"] = tuple(values["special_ids"])
+        return cls(**values)
+
+
+def vllm_options(spec: EngineSpec, pair: PairConfig, max_model_len: int) -> dict[str, Any]:
+    """Keyword arguments for vLLM's ``EngineArgs`` (and ``LLM``)."""
+    from lethe_server.engine.compat import scheduler_class
+
+    options = dict(spec.options)
+    additional = {**options.pop("additional_config", {}), ADDITIONAL_CONFIG_KEY: asdict(pair)}
+    return {
+        **options,
+        "model": spec.model,
+        "served_model_name": [spec.served_model_name],
+        "max_model_len": max_model_len,
+        "hf_overrides": {**options.pop("hf_overrides", {}), "architectures": [ARCHITECTURE]},
+        "additional_config": additional,
+        "enable_lora": True,
+        "max_loras": pair.slots,
+        "max_lora_rank": pair.rank,
+        "max_cpu_loras": max(RESIDENT_MODULES, pair.slots),
+        "scheduler_cls": scheduler_class(),
+        "worker_extension_cls": "lethe_server.engine.worker.RuleKeeper",
+    }

@@ -1,0 +1,103 @@
+"""Tiny models, modules whose rules differ, and a real engine that holds them."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tiny
+from lethe_offsets.adapter import LaneAdapter
+from lethe_offsets.create import create_module
+from lethe_offsets.module import Module
+from lethe_offsets.pair import Rule
+from lethe_server.engine.fuse import fuse_lanes
+from lethe_server.engine.service import prepare
+from lethe_server.engine.spec import EngineSpec
+from reference import Lanes, Reference
+
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"
+
+
+@dataclass(frozen=True)
+class Kit:
+    """Models and modules of a test run. special_ids: what the modules with ``pin_special`` pin."""
+
+    large: Path
+    small: Path
+    modules: Mapping[str, Module]
+    special_ids: tuple[int, ...]
+
+    def reference(self) -> Reference:
+        return Reference(self.large, self.small, self.special_ids)
+
+    def lanes(self, name: str | None) -> Lanes | None:
+        if name is None:
+            return None
+        module = self.modules[name]
+        return Lanes(module.lanes.get("plus"), module.lanes.get("minus"), module.rule)
+
+
+def build_kit(root: Path, vocab_padding: int = 7) -> Kit:
+    """A large model whose head is ``vocab_padding`` wider, and three modules, one of them on both lanes."""
+    pair = tiny.build_pair(root, seed=0, vocab_padding=vocab_padding)
+    rules = {
+        "plain": (Rule(), False),
+        "both": (Rule(strength=0.5, pin_special=True, clip=2.0), True),
+        "ranked": (Rule(mode="rank", rank_k=20, plausibility=0.05), False),
+    }
+    modules = {}
+    for seed, (name, (rule, both)) in enumerate(rules.items()):
+        plus = tiny.random_adapter(pair.small, root / f"{name}-plus", rank=4 * (seed + 1), seed=seed)
+        minus = tiny.random_adapter(pair.small, root / f"{name}-minus", rank=4, seed=50 + seed) if both else None
+        modules[name] = create_module(name, pair.small, plus=plus, minus=minus, rule=rule, out=root / name)
+    return Kit(pair.large, pair.small, modules, (0, 1, 2))
+
+
+class Served:
+    """vLLM's synchronous ``LLM`` with modules registered as the server registers them."""
+
+    def __init__(self, llm: Any, folder: Path) -> None:
+        self.llm = llm
+        self.folder = folder
+        self._requests: dict[str, Any] = {}
+
+    def register(self, module: Module, with_rule: bool = True) -> Any:
+        """A LoRARequest for the module; without its rule the engine must refuse its rows."""
+        from vllm.lora.request import LoRARequest
+
+        key = f"{module.ref}{'' if with_rule else ' without rule'}"
+        if key not in self._requests:
+            number = len(self._requests) + 1
+            path = self.folder / str(number)
+            plus_rank = fuse_lanes({lane: LaneAdapter.read(d) for lane, d in module.lanes.items()}, path)
+            if with_rule:
+                self.llm.collective_rpc("lethe_register_rule", args=(number, asdict(module.rule), plus_rank))
+            self._requests[key] = LoRARequest(key, number, str(path))
+        return self._requests[key]
+
+
+@contextmanager
+def serve(kit: Kit, folder: Path, **options: Any) -> Iterator[Served]:
+    from vllm import LLM
+
+    spec = EngineSpec(
+        model=str(kit.large),
+        small_model=str(kit.small),
+        served_model_name="kit",
+        max_modules_per_batch=options.pop("max_modules_per_batch", 2),
+        max_module_rank=32,
+        options={"dtype": "float32", "max_model_len": 256, "block_size": 32, "max_num_seqs": 32, **options},
+    )
+    llm = LLM(**prepare(spec)[0])
+    try:
+        yield Served(llm, folder)
+    finally:
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        gc.collect()

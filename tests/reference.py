@@ -1,0 +1,121 @@
+"""What the engine must equal: three Hugging Face models, three separate caches, one sum.
+
+Independent of the engine: no vLLM, no lanes, no slots. Only the rule's arithmetic is shared, and that has its own
+tests with the arithmetic by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from lethe_offsets.pair import Rule, RuleRows, apply_rules
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A module as the reference sees it: PEFT directories and the rule."""
+
+    plus: Path | None
+    minus: Path | None
+    rule: Rule
+
+
+class ThreeCaches:
+    """Feeds tokens to the three models, each with its own cache; gives the offset distribution's logits."""
+
+    def __init__(self, models: Sequence[Any], rule: Rule | None, special_ids: Sequence[int]) -> None:
+        self.models = models
+        self.caches = [DynamicCache() for _ in models]
+        self.rule = rule
+        self.special_ids = torch.tensor(special_ids, dtype=torch.long)
+
+    @torch.inference_mode()
+    def feed(self, token_ids: Sequence[int]) -> Tensor:
+        """Logits [len(token_ids), vocab] after each of the given tokens."""
+        ids = torch.tensor([list(token_ids)])
+        logits = [
+            model(input_ids=ids.clamp_max(_last_id(model)), past_key_values=cache, use_cache=True).logits[0].float()
+            for model, cache in zip(self.models, self.caches, strict=True)
+        ]
+        if self.rule is None:
+            return logits[0]
+        rules = RuleRows.stack([self.rule]).take(torch.zeros(ids.shape[1], dtype=torch.long))
+        return apply_rules(logits[0], logits[1], logits[2], rules, self.special_ids)
+
+
+class Reference:
+    """The ensemble in plain transformers, float32."""
+
+    def __init__(self, large: Path, small: Path, special_ids: Sequence[int]) -> None:
+        self.large = _load(large)
+        self.small = _load(small)
+        self.small_path = small
+        self.special_ids = special_ids
+        self._adapted: dict[Path, Any] = {}
+
+    def caches(self, lanes: Lanes | None) -> ThreeCaches:
+        if lanes is None:
+            return ThreeCaches([self.large], None, self.special_ids)
+        return ThreeCaches([self.large, self._lane(lanes.plus), self._lane(lanes.minus)], lanes.rule, self.special_ids)
+
+    def _lane(self, adapter: Path | None) -> Any:
+        if adapter is None:
+            return self.small
+        if adapter not in self._adapted:
+            self._adapted[adapter] = PeftModel.from_pretrained(_load(self.small_path), str(adapter)).eval()
+        return self._adapted[adapter]
+
+    def greedy(
+        self,
+        prompt: Sequence[int],
+        lanes: Lanes | None,
+        num_tokens: int,
+        adjust: Callable[[Tensor, list[int]], Tensor] = lambda logits, output: logits,
+    ) -> list[int]:
+        """Tokens by argmax, one at a time; ``adjust`` sees the logits [vocab] and the output so far."""
+        caches = self.caches(lanes)
+        output: list[int] = []
+        logits = caches.feed(prompt)[-1]
+        for _ in range(num_tokens):
+            output.append(int(adjust(logits, output).argmax()))
+            logits = caches.feed(output[-1:])[-1]
+        return output
+
+    def log_probs(self, token_ids: Sequence[int], lanes: Lanes | None) -> Tensor:
+        """Log-probabilities [len - 1, vocab] of each token's successor."""
+        return self.caches(lanes).feed(token_ids)[:-1].log_softmax(dim=-1)
+
+    def scores(self, token_ids: Sequence[int], lanes: Lanes | None) -> list[float]:
+        """Log-probability of every token but the first, given those before it."""
+        table = self.log_probs(token_ids, lanes)
+        targets = torch.tensor(list(token_ids[1:]))[:, None]
+        scores: list[float] = table.gather(1, targets)[:, 0].tolist()
+        return scores
+
+    def beams(self, prompt: Sequence[int], lanes: Lanes | None, width: int, num_tokens: int) -> list[list[int]]:
+        """The ``width`` best continuations of a beam search without early end, best first."""
+        beams: list[tuple[float, list[int]]] = [(0.0, [])]
+        for _ in range(num_tokens):
+            grown = []
+            for score, output in beams:
+                table = self.caches(lanes).feed([*prompt, *output])[-1].log_softmax(dim=-1)
+                values, ids = table.topk(2 * width)
+                grown += [(score + v, [*output, i]) for v, i in zip(values.tolist(), ids.tolist(), strict=True)]
+            beams = sorted(grown, key=lambda beam: -beam[0])[:width]
+        return [output for _, output in beams]
+
+
+def _last_id(model: Any) -> int:
+    return int(model.config.vocab_size) - 1
+
+
+def _load(path: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
