@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-from lethe_offsets.adapter import LaneAdapter
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
@@ -75,7 +74,7 @@ class Served:
         if key not in self._requests:
             number = len(self._requests) + 1
             path = self.folder / str(number)
-            plus_rank = fuse_lanes({lane: LaneAdapter.read(d) for lane, d in module.lanes.items()}, path)
+            plus_rank = fuse_lanes(module.adapters(), path)
             if with_rule:
                 self.llm.collective_rpc("lethe_register_rule", args=(number, asdict(module.rule), plus_rank))
             self._requests[key] = LoRARequest(key, number, str(path))

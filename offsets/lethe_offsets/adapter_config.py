@@ -67,7 +67,7 @@ class AdapterConfig(BaseModel):
         except ValidationError as err:
             raise invalid(err, where) from err
         for key, value in (config.model_extra or {}).items():
-            if key not in IGNORED and value not in OFF:
+            if key not in IGNORED and value not in OFF and not (key == "auto_mapping" and _own_class(value)):
                 raise ModuleInvalid(f"{where}: {key}", value, "off; a lane carries plain LoRA on linear layers")
         return config
 
@@ -84,6 +84,11 @@ class AdapterConfig(BaseModel):
         if isinstance(self.target_modules, str):
             return re.fullmatch(self.target_modules, layer) is not None
         return any(f".{layer}".endswith(f".{name}") for name in self.target_modules)
+
+
+def _own_class(mapping: object) -> bool:
+    """Whether ``auto_mapping``, which PEFT writes for adapters without a task type, names no foreign code."""
+    return isinstance(mapping, dict) and str(mapping.get("parent_library")).startswith("transformers.models.")
 
 
 def _first(patterns: Iterable[str], layer: str) -> str:

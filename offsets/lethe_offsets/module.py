@@ -41,15 +41,21 @@ class Module:
         is not the one with ``expected_digest``.
         """
         path = Path(path)
-        files = read_files(path)
-        if MANIFEST_FILE not in files:
-            raise ModuleInvalid(MANIFEST_FILE, None, f"a manifest; {path} is no forget module")
-        digest = bytes_digest(check_sums(files))
-        if expected_digest not in (None, digest):
-            raise ModuleCorrupt("digest", digest, str(expected_digest))
+        files, digest = _verified_files(path, expected_digest)
         manifest = Manifest.from_json(files[MANIFEST_FILE])
         _check_lanes(manifest, files)
         return cls(path, manifest, digest)
+
+    def adapters(self) -> dict[Lane, LaneAdapter]:
+        """The adapter of each lane, from bytes that are verified once more: the files may have changed since.
+
+        Raises as :meth:`open`.
+        """
+        files, _ = _verified_files(self.path, self.digest)
+        return {
+            lane: LaneAdapter.from_bytes(files[f"{lane}/{CONFIG_FILE}"], files[f"{lane}/{WEIGHTS_FILE}"], lane)
+            for lane in self.manifest.lanes
+        }
 
     @property
     def name(self) -> str:
@@ -81,6 +87,17 @@ class Module:
         if not isinstance(scores, dict):
             raise ModuleInvalid(EVAL_FILE, type(scores).__name__, "a JSON object")
         return scores
+
+
+def _verified_files(path: Path, expected_digest: str | None) -> tuple[dict[str, bytes], str]:
+    """Every file of the module as it was recorded, and the module's digest."""
+    files = read_files(path)
+    if MANIFEST_FILE not in files:
+        raise ModuleInvalid(MANIFEST_FILE, None, f"a manifest; {path} is no forget module")
+    digest = bytes_digest(check_sums(files))
+    if expected_digest not in (None, digest):
+        raise ModuleCorrupt("digest", digest, str(expected_digest))
+    return files, digest
 
 
 def _check_lanes(manifest: Manifest, files: Mapping[str, bytes]) -> None:

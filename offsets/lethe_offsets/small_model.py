@@ -18,7 +18,7 @@ SHOWN = 4  # layer names in a message
 class SmallModelFacts:
     """digest and tokenizer_digest: ``sha256:<hex>``. vocab_size: width of its logits.
 
-    linears: [out, in] of every linear layer by name.
+    linears: [out, in] of every linear layer by name, the head left out: both lanes share it.
     """
 
     id: str
@@ -48,7 +48,7 @@ class SmallModelFacts:
         linears = {
             name: (layer.out_features, layer.in_features)
             for name, layer in model.named_modules()
-            if isinstance(layer, torch.nn.Linear)
+            if isinstance(layer, torch.nn.Linear) and layer is not model.get_output_embeddings()
         }
         vocab_size = model.get_output_embeddings().weight.shape[0]
         return cls(str(name_or_path), digest, digests.tokenizer_digest(tokenizer), vocab_size, linears)

@@ -8,7 +8,11 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+from lethe_offsets.adapter import LaneAdapter
 from lethe_offsets.errors import InvalidInput, ModuleIncompatible
+from lethe_offsets.manifest import Lane
+from lethe_offsets.module import Module
+from lethe_offsets.small_model import SmallModelFacts
 from lethe_server.engine.spec import EngineSpec, PairConfig
 
 MAX_SLOTS = 256  # bfloat16 carries a row's slot and holds integers exactly only up to this
@@ -99,16 +103,19 @@ def special_ids(large: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, mod
     return tuple(sorted(i for i in ids if i < large.vocab_size))
 
 
-def check_module(module: Any, small_digest: str, tokenizer: str, small_vocab: int, max_rank: int, rank: int) -> None:
-    """Raises ModuleIncompatible unless the module was made for the pair being served."""
+def check_module(module: Module, adapters: Mapping[Lane, LaneAdapter], small: SmallModelFacts, max_rank: int) -> None:
+    """Raises ModuleIncompatible unless the module was made for the pair being served and fits its slots."""
     manifest = module.manifest
-    if manifest.small_model.digest != small_digest:
+    if manifest.small_model.digest != small.digest:
         made_for = f"{manifest.small_model.id} ({manifest.small_model.digest})"
-        raise ModuleIncompatible("small_model", made_for, f"the small model being served, {small_digest}")
-    if manifest.tokenizer_digest != tokenizer:
-        raise ModuleIncompatible("tokenizer_digest", manifest.tokenizer_digest, tokenizer)
-    if manifest.vocab_size != small_vocab:
-        raise ModuleIncompatible("vocab_size", manifest.vocab_size, str(small_vocab))
+        raise ModuleIncompatible("small_model", made_for, f"the small model being served, {small.id} ({small.digest})")
+    if manifest.tokenizer_digest != small.tokenizer_digest:
+        raise ModuleIncompatible("tokenizer_digest", manifest.tokenizer_digest, small.tokenizer_digest)
+    if manifest.vocab_size != small.vocab_size:
+        raise ModuleIncompatible("vocab_size", manifest.vocab_size, str(small.vocab_size))
+    for lane, adapter in adapters.items():
+        small.check_fit(adapter, lane)
+    rank = sum(adapter.rank for adapter in adapters.values())
     if rank > max_rank:
         raise ModuleIncompatible("rank", rank, f"at most {max_rank}, both lanes together; raise --max-module-rank")
 

@@ -25,12 +25,12 @@ from lethe_server.engine.spec import PairConfig
 
 
 def adapter_rank(rank: int) -> int:
-    """The smallest adapter rank vLLM accepts that holds ``rank`` (it knows a fixed list). Raises ValueError."""
+    """The smallest adapter rank vLLM accepts that holds ``rank`` (it knows a fixed list). Raises InvalidInput."""
     accepted = sorted(get_args(MaxLoRARanks))
     for candidate in accepted:
-        if candidate >= rank:
+        if candidate >= rank >= 1:
             return int(candidate)
-    raise ValueError(f"max_module_rank: got {rank}; accepted: 1 to {accepted[-1]}")
+    raise InvalidInput("max_module_rank", rank, f"1 to {accepted[-1]}")
 
 
 def additional_config(vllm_config: VllmConfig) -> Mapping[str, Any]:
@@ -204,5 +204,5 @@ def mend_cpu_seeds() -> None:
             self.input_batch.generators.update(held)
 
     sample.rewinds = True  # type: ignore[attr-defined]
-    CPUModelRunner._sample = sample
-    CPUModelRunner._bookkeeping_sync = bookkeeping_sync
+    CPUModelRunner._sample = sample  # type: ignore[method-assign]
+    CPUModelRunner._bookkeeping_sync = bookkeeping_sync  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,11 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lethe_offsets.adapter import SUFFIX_A, SUFFIX_B, LaneAdapter, LoraPair, tensor_name
+from lethe_offsets.manifest import LANES, Lane
 
-LANES = ("plus", "minus")
 
-
-def fuse_lanes(lanes: dict[str, LaneAdapter], out: Path) -> int:
+def fuse_lanes(lanes: Mapping[Lane, LaneAdapter], out: Path) -> int:
     """Write the lanes (keys ``plus``, ``minus``, at least one) as one PEFT adapter to ``out``.
 
     Scalings are folded into B, so the adapter's own is 1. Returns the number of plus ranks; the adapter's rank is the
@@ -42,7 +42,7 @@ def fuse_lanes(lanes: dict[str, LaneAdapter], out: Path) -> int:
     return ranks["plus"]
 
 
-def _fuse_pairs(pairs: dict[str, LoraPair], ranks: dict[str, int]) -> tuple[Tensor, Tensor]:
+def _fuse_pairs(pairs: Mapping[Lane, LoraPair], ranks: Mapping[Lane, int]) -> tuple[Tensor, Tensor]:
     """A [sum of ranks, in] and B [out, sum of ranks] of one layer, float32; a lane without the layer stays zero."""
     some = next(iter(pairs.values()))
     a = torch.zeros(sum(ranks.values()), some.a.shape[1])

@@ -14,7 +14,6 @@ from typing import Any
 
 import vllm
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import State
 from vllm.entrypoints.launchers.cli_args import resolve_default_chat_template_kwargs
@@ -24,7 +23,6 @@ from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
 from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse, ModelCard, ModelList
-from vllm.entrypoints.serve.exception_handling.handlers.validation import validation_exception_handler
 from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 from vllm.entrypoints.serve.utils.fingerprint import set_default_fingerprint_mode
 from vllm.entrypoints.serve.utils.request_logger import RequestLogger
@@ -150,7 +148,7 @@ def install_serving(state: State, door: Door, routes: RouteTable, args: Namespac
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer invalid bodies and vLLM's errors as vLLM does."""
+    """Answer vLLM's errors as vLLM does."""
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         body = create_error_response(error)
@@ -158,8 +156,6 @@ def install_error_handlers(app: FastAPI) -> None:
 
     for kind in RAW_ERRORS:
         app.add_exception_handler(kind, answer)
-    validation: Any = validation_exception_handler  # typed for the one error that it handles
-    app.add_exception_handler(RequestValidationError, validation)
 
 
 def engine_registry() -> Any:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lethe_offsets.adapter import LaneAdapter
-from lethe_offsets.digests import small_model_digest, tokenizer_digest
-from lethe_offsets.errors import InvalidInput, LetheError
+from lethe_offsets.errors import LetheError
 from lethe_offsets.module import Module
+from lethe_offsets.small_model import SmallModelFacts
 from lethe_server.engine import checks
 from lethe_server.engine.fuse import fuse_lanes
 from lethe_server.engine.spec import EngineSpec, vllm_options
@@ -41,16 +40,7 @@ class LoadedModule:
         return LoRARequest(name, self.adapter_id, self.adapter_path)
 
 
-@dataclass(frozen=True)
-class PairIdentity:
-    """What a module must have been made for."""
-
-    small_digest: str
-    tokenizer: str
-    small_vocab: int
-
-
-def prepare(spec: EngineSpec) -> tuple[dict[str, Any], PairIdentity]:
+def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
     """Check the models and settle vLLM's options. Raises InvalidInput with what to do instead."""
     checks.check_options(spec)
     large = checks.read_config("model", spec.model, spec.options)
@@ -62,24 +52,20 @@ def prepare(spec: EngineSpec) -> tuple[dict[str, Any], PairIdentity]:
 
     from lethe_server.engine import compat
 
-    try:
-        rank = compat.adapter_rank(spec.max_module_rank)
-    except ValueError as err:
-        raise InvalidInput("max_module_rank", spec.max_module_rank, str(err)) from err
+    rank = compat.adapter_rank(spec.max_module_rank)
     ids = checks.special_ids(large, tokenizer, spec.model)
     pair = checks.pair_config(spec, list(large.architectures or []), ids, rank)
     options = vllm_options(spec, pair, compat.shared_context(spec))
-    identity = PairIdentity(small_model_digest(spec.small_model), tokenizer_digest(small_tokenizer), small.vocab_size)
-    return options, identity
+    return options, SmallModelFacts.read(spec.small_model)
 
 
 class OffsetEngine:
     """A running engine; make one with :meth:`start`."""
 
-    def __init__(self, spec: EngineSpec, client: Any, identity: PairIdentity) -> None:
+    def __init__(self, spec: EngineSpec, client: Any, small: SmallModelFacts) -> None:
         self.spec = spec
         self.client = client
-        self.identity = identity
+        self.small = small
         self._ids = itertools.count(1)
         self._probes = itertools.count(1)
         self._adapters = Path(tempfile.mkdtemp(prefix="lethe-adapters-"))
@@ -87,7 +73,7 @@ class OffsetEngine:
     @classmethod
     async def start(cls, spec: EngineSpec) -> OffsetEngine:
         """Raises InvalidInput for models that can't be held together, EngineStartError when vLLM gives up."""
-        options, identity = await asyncio.to_thread(prepare, spec)
+        options, small = await asyncio.to_thread(prepare, spec)
         os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"  # how the scheduler learns of unsound rows
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -96,7 +82,7 @@ class OffsetEngine:
             client = AsyncLLM.from_engine_args(AsyncEngineArgs(**options))
         except (ValueError, RuntimeError, TypeError, OSError) as err:
             raise EngineStartError(f"the engine did not start: {str(err).strip() or type(err).__name__}") from err
-        return cls(spec, client, identity)
+        return cls(spec, client, small)
 
     async def load(self, module: Module) -> LoadedModule:
         """Bring a module into the engine and prove that it acts.
@@ -105,17 +91,11 @@ class OffsetEngine:
         or its offset is not finite; the engine is then as before.
         """
         began = time.perf_counter()
-        lanes: dict[str, LaneAdapter] = {
-            lane: await asyncio.to_thread(LaneAdapter.read, path) for lane, path in module.lanes.items()
-        }
-        rank = sum(adapter.rank for adapter in lanes.values())
-        known = self.identity
-        checks.check_module(
-            module, known.small_digest, known.tokenizer, known.small_vocab, self.spec.max_module_rank, rank
-        )
+        adapters = await asyncio.to_thread(module.adapters)
+        checks.check_module(module, adapters, self.small, self.spec.max_module_rank)
         adapter_id = next(self._ids)
         path = self._adapters / f"{adapter_id}-{module.digest.removeprefix('sha256:')[:16]}"
-        plus_rank = await asyncio.to_thread(fuse_lanes, lanes, path)
+        plus_rank = await asyncio.to_thread(fuse_lanes, adapters, path)
         loaded = LoadedModule(module, adapter_id, str(path), 0.0)
         try:
             await self._admit(loaded, plus_rank)
@@ -143,7 +123,7 @@ class OffsetEngine:
         from lethe_server.engine import probe
 
         config = self.client.model_config
-        prompt = probe.probe_prompt(min(self.identity.small_vocab, config.get_vocab_size()), config.max_model_len)
+        prompt = probe.probe_prompt(min(self.small.vocab_size, config.get_vocab_size()), config.max_model_len)
         number = next(self._probes)
         request = loaded.request(loaded.module.ref)
         plain = await probe.prompt_scores(self.client, prompt, None, f"lethe-probe-{number}-plain")

@@ -123,6 +123,14 @@ def test_several_seeded_samples(engine: Engine) -> None:
             engine.check_scores(prompt, completion, kind)
 
 
+def test_seeds_hold_however_the_prompt_is_cut(engine: Engine) -> None:
+    """The first time the prompt comes in three chunks, the second time from the cache in one."""
+    prompt = [(29 * number) % 380 + 3 for number in range(150)]
+    for kind in KINDS:
+        answers = [engine.generate([prompt], [kind], temperature=1.0, seed=7)[0].outputs[0] for _ in range(2)]
+        assert list(answers[0].token_ids) == list(answers[1].token_ids)
+
+
 def test_beam_search(engine: Engine) -> None:
     from vllm.sampling_params import BeamSearchParams
 
