@@ -23,6 +23,7 @@ OWNED_OPTIONS = {
     "lora_target_modules": "forget modules act on the small model only",
     "lora_modules": "user adapters on the large model are not served; merge them into the large model first",
     "default_mm_loras": "user adapters on the large model are not served",
+    "enable_prompt_embeds": "the small models can't read the large model's embeddings; send token ids",
     "scheduler_cls": "Lethe's scheduler fails requests whose offset is unsound",
     "worker_extension_cls": "Lethe's workers keep the rules",
 }

@@ -27,6 +27,7 @@ def spec(kit: Kit, **changes: Any) -> EngineSpec:
         ({"lora_modules": ["a=b"]}, "lora_modules: .* merge them into the large model"),
         ({"max_model_len": 4096}, "max_model_len: got 4096; accepted: at most 512: the small model must see"),
         ({"hf_overrides": {"architectures": ["X"]}}, "hf_overrides.architectures"),
+        ({"enable_prompt_embeds": True}, "enable_prompt_embeds: .* send token ids"),
         ({"worker_extension_cls": "x.Y"}, "worker_extension_cls"),
     ],
 )
