@@ -1,0 +1,104 @@
+"""The fixed part of the ensemble: logits of the large model and the minus lane, computed once over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lethe_offsets.training.data import Example
+from lethe_offsets.training.progress import Report, silent
+
+LogitsFn = Callable[[Tensor, Tensor], Tensor]
+"""ids and mask, both [batch, length] and padded on the right, to logits [batch, length, vocab]."""
+
+PASS_TOKENS = 2048  # in one forward pass over the fixed data, padding included
+
+
+def model_logits(model: PreTrainedModel) -> LogitsFn:
+    """A Hugging Face causal language model as a function of ids and mask."""
+
+    def logits(ids: Tensor, mask: Tensor) -> Tensor:
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        out: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return out
+
+    return logits
+
+
+def pad(examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+    """ids, mask and predicted, each [batch, length]; ``predicted`` is shifted: True where the next token counts."""
+    length = max(len(example.ids) for example in examples)
+    ids, mask, predicted = (torch.zeros(len(examples), length, dtype=torch.long) for _ in range(3))
+    for row, example in enumerate(examples):
+        ids[row, : len(example.ids)] = torch.tensor(example.ids)
+        mask[row, : len(example.ids)] = 1
+        predicted[row, : len(example.ids) - 1] = torch.tensor(example.answer[1:])
+    return ids, mask, predicted.bool()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixedLogits:
+    """large [rows, vocab] and minus [rows, small vocab]: one row for each predicted token, example after example.
+
+    start[i]: the first row of example i; one more entry ends the last one.
+    """
+
+    large: Tensor
+    minus: Tensor
+    start: tuple[int, ...]
+
+    def rows(self, examples: Sequence[int]) -> Tensor:
+        """The rows of these examples, in their order: long, [n]."""
+        return torch.cat([torch.arange(self.start[index], self.start[index + 1]) for index in examples])
+
+
+def record_logits(
+    examples: Sequence[Example],
+    large: LogitsFn,
+    minus: LogitsFn,
+    folder: Path,
+    dtype: torch.dtype,
+    report: Report = silent,
+) -> FixedLogits:
+    """Both lanes' logits over the predicted tokens, in two files mapped into memory.
+
+    The files take rows x vocabulary x bytes of ``dtype`` each, and are gone when ``folder`` is.
+    """
+    start = [0]
+    for example in examples:
+        start.append(start[-1] + sum(example.answer))
+    stores: list[Tensor] = []
+    with torch.inference_mode():
+        for done, batch in enumerate(batches := list(_passes(examples))):
+            ids, mask, predicted = pad([examples[index] for index in batch])
+            place = torch.cat([torch.arange(start[index], start[index + 1]) for index in batch])
+            for lane, logits in enumerate((large, minus)):
+                rows = logits(ids, mask)
+                rows = rows[predicted.to(rows.device)].to("cpu", dtype)
+                if len(stores) == lane:
+                    stores.append(_mapped(folder / f"logits-{lane}.bin", start[-1], rows.shape[-1], dtype))
+                stores[lane][place] = rows
+            report("logits of the data", done + 1, len(batches))
+    return FixedLogits(large=stores[0], minus=stores[1], start=tuple(start))
+
+
+def _passes(examples: Sequence[Example]) -> Iterator[list[int]]:
+    """Examples of like lengths together, at most ``PASS_TOKENS`` padded tokens at once."""
+    batch: list[int] = []
+    for index in sorted(range(len(examples)), key=lambda index: -len(examples[index].ids)):
+        if batch and (len(batch) + 1) * len(examples[batch[0]].ids) > PASS_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _mapped(path: Path, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+    path.unlink(missing_ok=True)
+    return torch.from_file(str(path), shared=True, size=rows * width, dtype=dtype).view(rows, width)
