@@ -57,3 +57,7 @@ def main() -> None:
     except LetheError as err:
         print(f"lethe: {err}", file=sys.stderr)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
