@@ -28,13 +28,10 @@ from vllm.entrypoints.serve.utils.fingerprint import set_default_fingerprint_mod
 from vllm.entrypoints.serve.utils.request_logger import RequestLogger
 from vllm.exceptions import VLLMError
 from vllm.lora.request import LoRARequest
-from vllm.reasoning import ReasoningParserManager
 from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
-from vllm.tool_parsers import ToolParserManager
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from lethe_offsets.errors import InvalidInput
 from lethe_server.door import Door
 from lethe_server.routing import RouteTable
 from lethe_server.scope import current
@@ -94,19 +91,6 @@ class RoutedModels(OpenAIServingModels):
         )
 
 
-def _load_parsers(args: Namespace, reasoning_parser: str) -> None:
-    """Raises InvalidInput for a parser that isn't registered, and what a plugin raises."""
-    if args.tool_parser_plugin:
-        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
-    tools, reasoning = ToolParserManager.list_registered(), ReasoningParserManager.list_registered()
-    if args.tool_call_parser is not None and args.tool_call_parser not in tools:
-        raise InvalidInput("engine.tool_call_parser", args.tool_call_parser, ", ".join(sorted(tools)))
-    if args.enable_auto_tool_choice and args.tool_call_parser is None:
-        raise InvalidInput("engine.tool_call_parser", None, "a parser, because enable_auto_tool_choice is set")
-    if reasoning_parser and reasoning_parser not in reasoning:
-        raise InvalidInput("engine.reasoning_parser", reasoning_parser, ", ".join(sorted(reasoning)))
-
-
 def _make(serving_class: type[Any], parts: Mapping[str, Any]) -> Any:
     """An instance from those ``parts`` that its constructor names; vLLM keeps one name for a part in all classes."""
     names = inspect.signature(serving_class).parameters
@@ -116,10 +100,8 @@ def _make(serving_class: type[Any], parts: Mapping[str, Any]) -> Any:
 def install_serving(state: State, door: Door, routes: RouteTable, args: Namespace, log_requests: bool) -> None:
     """Put vLLM's serving objects where its route handlers look for them, ``app.state``.
 
-    args: vLLM's frontend options. Raises InvalidInput for a tool or reasoning parser that doesn't exist.
+    args: vLLM's frontend options, whose parsers are registered.
     """
-    reasoning_parser = door.vllm_config.structured_outputs_config.reasoning_parser
-    _load_parsers(args, reasoning_parser)
     set_default_fingerprint_mode(args.fingerprint_mode, args.fingerprint_value)
     parts = {
         **vars(args),
@@ -132,7 +114,7 @@ def install_serving(state: State, door: Door, routes: RouteTable, args: Namespac
         "default_chat_template_kwargs": resolve_default_chat_template_kwargs(args),
         "enable_auto_tools": args.enable_auto_tool_choice,
         "tool_parser": args.tool_call_parser,
-        "reasoning_parser": reasoning_parser,
+        "reasoning_parser": door.vllm_config.structured_outputs_config.reasoning_parser,
         "tool_server": None,
         "log_error_stack": False,
     }

@@ -1,0 +1,1 @@
+"""The paths that Lethe answers itself; those of inference are vLLM's (``engine/paths.py``)."""

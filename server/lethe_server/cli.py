@@ -1,0 +1,104 @@
+"""``lethe serve``: the command line, turned into settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lethe_offsets.errors import InvalidInput
+from lethe_server import sources
+from lethe_server.errors import BadOption
+from lethe_server.settings import Settings
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+FORWARD_UNKNOWN = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _option(field: str, flag: str, metavar: str | None = None) -> Any:
+    """An option with the help and default of the setting, without square brackets: rich reads them as markup."""
+    described = Settings.model_fields[field]
+    default = "" if described.is_required() or described.default in ((), {}, None, False) else described.default
+    text = f"{described.description} (default: {default})" if default != "" else described.description
+    return typer.Option(flag, metavar=metavar, help=text, show_default=False)
+
+
+@app.command(context_settings=FORWARD_UNKNOWN)
+def serve(
+    context: typer.Context,
+    model: Annotated[str | None, _option("model", "--model", "DIR_OR_NAME")] = None,
+    small_model: Annotated[str | None, _option("small_model", "--small-model", "DIR_OR_NAME")] = None,
+    module: Annotated[list[Path] | None, _option("modules", "--module", "DIR")] = None,
+    route: Annotated[list[str] | None, _option("routes", "--route", "PUBLIC=NAME")] = None,
+    served_model_name: Annotated[str | None, _option("served_model_name", "--served-model-name", "NAME")] = None,
+    host: Annotated[str | None, _option("host", "--host")] = None,
+    port: Annotated[int | None, _option("port", "--port")] = None,
+    api_key: Annotated[list[str] | None, _option("api_keys", "--api-key", "KEY")] = None,
+    admin_key: Annotated[list[str] | None, _option("admin_keys", "--admin-key", "KEY")] = None,
+    module_dir: Annotated[list[Path] | None, _option("module_dirs", "--module-dir", "DIR")] = None,
+    allow_unprotected: Annotated[bool, _option("allow_unprotected", "--allow-unprotected")] = False,
+    drain_timeout: Annotated[float | None, _option("drain_timeout_s", "--drain-timeout", "SECONDS")] = None,
+    max_body_bytes: Annotated[int | None, _option("max_body_bytes", "--max-body-bytes", "BYTES")] = None,
+    max_modules_per_batch: Annotated[int | None, _option("max_modules_per_batch", "--max-modules-per-batch")] = None,
+    max_module_rank: Annotated[int | None, _option("max_module_rank", "--max-module-rank")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
+) -> None:
+    """Serve a large model with forget modules beside it.
+
+    Each setting can also be an environment variable, LETHE_MODEL for --model, or stand in the file. Every option of
+    vLLM's engine is accepted as well, such as --dtype, --max-model-len or --tensor-parallel-size.
+    """
+    given = {
+        "model": model,
+        "small_model": small_model,
+        "modules": module,
+        "routes": route,
+        "served_model_name": served_model_name,
+        "host": host,
+        "port": port,
+        "api_keys": api_key,
+        "admin_keys": admin_key,
+        "module_dirs": module_dir,
+        "allow_unprotected": allow_unprotected or None,
+        "drain_timeout_s": drain_timeout,
+        "max_body_bytes": max_body_bytes,
+        "max_modules_per_batch": max_modules_per_batch,
+        "max_module_rank": max_module_rank,
+    }
+    _prepare_children()
+    settings = _settings(
+        {name: value for name, value in given.items() if value not in (None, [])}, config, context.args
+    )
+    from lethe_server.run import run  # imports the engine, which takes seconds; not needed for --help
+
+    try:
+        run(settings)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _prepare_children() -> None:
+    """Environment of the engine's processes, for which vLLM leaves no other way."""
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # as vLLM's own command: fork would copy our socket
+    # vLLM leaves shared memory to Python's resource tracker, which says so after our own last line.
+    quiet = "ignore::UserWarning:multiprocessing.resource_tracker"
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), quiet)))
+
+
+def _settings(given: dict[str, Any], config: Path | None, engine_arguments: list[str]) -> Settings:
+    """The settings; ends the process with a usage error for what can't be."""
+    try:
+        if engine_arguments:
+            from lethe_server import options
+
+            given["engine"] = options.from_arguments(engine_arguments)
+        return sources.load(given, config)
+    except (InvalidInput, BadOption) as err:
+        print(f"lethe serve: {err}", file=sys.stderr)
+        raise typer.Exit(USAGE_ERROR) from err

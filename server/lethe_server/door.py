@@ -1,0 +1,73 @@
+"""The one place every generation passes on its way to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from lethe_server.errors import GenerationFailed, UnroutedRequest
+from lethe_server.residents import Resident
+from lethe_server.scope import RequestScope, admitted
+
+# What vLLM's serving classes read of an engine client. Anything else, above all another way to have the large model
+# compute something (encode, add_lora, collective_rpc), does not exist behind the door.
+READABLE = frozenset(
+    {
+        "vllm_config",
+        "model_config",
+        "renderer",
+        "input_processor",
+        "is_running",
+        "is_stopped",
+        "errored",
+        "dead_error",
+        "check_admission",
+        "check_health",
+        "is_tracing_enabled",
+    }
+)
+
+
+class Door:
+    """Stands in for vLLM's engine client before the serving classes."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in READABLE:
+            raise AttributeError(f"{name} does not pass the door")
+        return getattr(self._client, name)
+
+    def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, *, lora_request: Any = None, **options: Any
+    ) -> AsyncGenerator[Any, None]:
+        """vLLM's ``generate`` for the resident that the current request was routed to.
+
+        Raises UnroutedRequest unless ``lora_request`` is that resident's; GenerationFailed, while iterating, when the
+        engine ends the request with an error.
+        """
+        scope, resident = admitted(lora_request)
+        return self._answer(scope, resident, prompt, sampling_params, request_id, options)
+
+    async def _answer(
+        self,
+        scope: RequestScope,
+        resident: Resident,
+        prompt: Any,
+        sampling_params: Any,
+        request_id: str,
+        options: dict[str, Any],
+    ) -> AsyncGenerator[Any, None]:
+        if scope.closed:  # started after the answer had ended; the module may be gone
+            raise UnroutedRequest("a generation may not outlive its request")
+        # Under its reference, not its public name: vLLM keeps prefix caches apart by the adapter's name.
+        request = None if resident.loaded is None else resident.loaded.request(resident.ref)
+        with resident.lease(), scope.generation():
+            outputs = self._client.generate(prompt, sampling_params, request_id, lora_request=request, **options)
+            async with aclosing(outputs):
+                async for output in outputs:
+                    if any(choice.finish_reason == "error" for choice in output.outputs):
+                        raise GenerationFailed("the engine ended the request with an error; nothing of it is answered")
+                    yield output

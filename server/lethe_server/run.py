@@ -1,0 +1,157 @@
+"""One server process: its socket, its engine, its signals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+from argparse import Namespace
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+import uvicorn
+from fastapi import FastAPI
+
+from lethe_offsets.errors import LetheError
+from lethe_offsets.module import Module
+from lethe_server import logs, options
+from lethe_server.app import create_app
+from lethe_server.engine.parsers import load_parsers
+from lethe_server.engine.service import OffsetEngine
+from lethe_server.engine.spec import EngineSpec
+from lethe_server.errors import EngineDied, StartupFailed
+from lethe_server.routing import plan_routes
+from lethe_server.settings import Settings
+
+ENGINE_CHECK_S = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling, which would end the process before the engine is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """Finish what is running and end; called again, end at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal. Raises a LetheError when the server can't start or its engine dies."""
+    for number in SIGNALS:  # until the server runs; vLLM's start-up blocks and cleans up after an exception only
+        signal.signal(number, _interrupt)
+    try:
+        chosen = options.parse(settings.engine)
+        logs.configure(chosen.frontend.uvicorn_log_level)
+        load_parsers(chosen)
+        _check_modules(settings)
+        with bound_socket(settings.host, settings.port) as listening, asyncio.Runner(loop_factory=_uvloop()) as runner:
+            runner.run(_serve(settings, chosen, listening))
+    except (LetheError, KeyboardInterrupt):
+        raise
+    except Exception as err:
+        log.debug("the server failed", exc_info=True)
+        raise StartupFailed(f"the server failed: {type(err).__name__}: {' '.join(str(err).split())}") from err
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _uvloop() -> Any:
+    """uvloop's event loop where it is installed, as vLLM's own server uses; else asyncio's."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _check_modules(settings: Settings) -> None:
+    """Read the modules before the engine starts, which can take minutes; the application reads them again."""
+    modules = [Module.open(path) for path in settings.modules]
+    plan_routes(settings.routes, settings.public_name, modules, settings.allow_unprotected)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Take the port before the engine starts. Raises StartupFailed when that is not possible."""
+    with contextlib.ExitStack() as unless_bound:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            bound = unless_bound.enter_context(socket.socket(family, kind, protocol))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError as err:
+            raise StartupFailed(f"can't listen on {host}:{port}: {err.strerror or err}") from err
+        unless_bound.pop_all()
+    return bound
+
+
+async def _serve(settings: Settings, chosen: options.Options, listening: socket.socket) -> None:
+    spec = EngineSpec(
+        model=settings.model,
+        small_model=settings.small_model,
+        served_model_name=settings.public_name,
+        max_modules_per_batch=settings.max_modules_per_batch,
+        max_module_rank=settings.max_module_rank,
+        options=chosen.engine,
+    )
+    engine = await OffsetEngine.start(spec)
+    try:
+        app = create_app(settings, engine)
+        server = _Server(_uvicorn_config(app, settings, chosen.frontend))
+    except BaseException:
+        await engine.close()
+        raise
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, server.stop)
+    async with app.router.lifespan_context(app):  # not uvicorn's: that one prints a stack trace when it fails
+        if not server.should_exit:
+            log.info("listening on %s port %d", *listening.getsockname()[:2])
+            await _serve_while_alive(server, engine, listening)
+
+
+async def _serve_while_alive(server: _Server, engine: OffsetEngine, listening: socket.socket) -> None:
+    """Raises EngineDied when the engine died; what it was answering has then failed."""
+    death = asyncio.create_task(_engine_death(server, engine))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        death.cancel()
+    if death.done() and not death.cancelled():
+        raise EngineDied(f"the engine died: {death.result()}")
+
+
+async def _engine_death(server: _Server, engine: OffsetEngine) -> Exception:
+    while True:
+        await asyncio.sleep(ENGINE_CHECK_S)
+        try:
+            await engine.check()
+        except Exception as err:
+            server.should_exit = server.force_exit = True
+            return err
+
+
+def _uvicorn_config(app: FastAPI, settings: Settings, frontend: Namespace) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=not frontend.disable_uvicorn_access_log,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
+        ssl_keyfile=frontend.ssl_keyfile,
+        ssl_certfile=frontend.ssl_certfile,
+        ssl_ca_certs=frontend.ssl_ca_certs,
+        ssl_cert_reqs=frontend.ssl_cert_reqs,
+        ssl_ciphers=frontend.ssl_ciphers or "TLSv1",
+    )

@@ -1,0 +1,130 @@
+"""The one HTTP request that the running task serves: who calls, and which resident answers all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from enum import Enum
+from typing import Any
+
+from lethe_server.auth import Caller
+from lethe_server.errors import ModelNotFound, UnroutedRequest
+from lethe_server.residents import Resident
+from lethe_server.routing import RouteTable
+
+
+class Outcome(Enum):
+    """How a request that reached the engine ended."""
+
+    FINISHED = "finished"
+    ERROR = "error"
+    ABORTED = "aborted"
+
+
+class RequestScope:
+    """One HTTP request, from its first byte to the last byte of its answer.
+
+    The first model name it resolves is pinned: whatever the routes do meanwhile, every prompt, choice, beam and
+    streamed token of the request is answered by the same resident.
+    """
+
+    def __init__(self, caller: Caller, routes: RouteTable) -> None:
+        self.caller = caller
+        self.model: str | None = None
+        self.resident: Resident | None = None
+        self.closed = False
+        self._routes = routes
+        self._held = ExitStack()
+        self._num_running = 0
+        self._outcomes: set[Outcome] = set()
+
+    def pin(self, model: str) -> Resident:
+        """Route the request. Raises ModelNotFound, and UnroutedRequest when it was routed under another name."""
+        if self.resident is None:
+            resident = self._routes.resolve(model, admin=self.caller is Caller.ADMIN)
+            if resident is None:
+                raise ModelNotFound(model, self._routes.names())
+            self._held.enter_context(resident.request())
+            self.model, self.resident = model, resident
+        if model != self.model:
+            raise UnroutedRequest(f"a request for {self.model!r} asked for {model!r} as well")
+        return self.resident
+
+    @contextmanager
+    def generation(self) -> Iterator[None]:
+        """One request to the engine within the block; how the block ends counts for the outcome."""
+        self._num_running += 1
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self._outcomes.add(Outcome.ABORTED)
+            raise
+        except BaseException:
+            self._outcomes.add(Outcome.ERROR)
+            raise
+        else:
+            self._outcomes.add(Outcome.FINISHED)
+        finally:
+            self._num_running -= 1
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The worst end among the request's generations; None if it never reached the engine."""
+        if Outcome.ERROR in self._outcomes:
+            return Outcome.ERROR
+        if Outcome.ABORTED in self._outcomes or self._num_running:
+            return Outcome.ABORTED
+        return Outcome.FINISHED if self._outcomes else None
+
+    def close(self) -> None:
+        """Release the resident; no generation can start any more."""
+        self.closed = True
+        self._held.close()
+
+
+_current: ContextVar[RequestScope | None] = ContextVar("lethe_request", default=None)
+
+
+@contextmanager
+def entered(scope: RequestScope) -> Iterator[RequestScope]:
+    """Make ``scope`` the current one within the block, for tasks started there as well; then close it."""
+    token = _current.set(scope)
+    try:
+        yield scope
+    finally:
+        scope.close()
+        _current.reset(token)
+
+
+def current() -> RequestScope:
+    """The current scope. Raises UnroutedRequest outside of any, or when it has been closed."""
+    scope = _current.get()
+    if scope is None or scope.closed:
+        raise UnroutedRequest("nothing may reach the engine outside of a routed request")
+    return scope
+
+
+def admitted(lora_request: Any) -> tuple[RequestScope, Resident]:
+    """The current scope and its resident, once ``lora_request`` (vLLM's) is the one of that resident.
+
+    Raises UnroutedRequest otherwise.
+    """
+    scope = current()
+    if scope.resident is None:
+        raise UnroutedRequest("the request was not routed to a module")
+    loaded = scope.resident.loaded
+    expected = None if loaded is None else (scope.model, loaded.adapter_id, loaded.adapter_path)
+    actual = (
+        None
+        if lora_request is None
+        else (
+            lora_request.lora_name,
+            lora_request.lora_int_id,
+            lora_request.lora_path,
+        )
+    )
+    if actual != expected:
+        raise UnroutedRequest(f"the request was routed to {scope.resident.ref}, the engine was asked for {actual}")
+    return scope, scope.resident

@@ -1,0 +1,105 @@
+"""What a server can be told. Each default and its help text live here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from lethe_server.routing import check_public_name
+
+
+def _as_list(value: Any) -> Any:
+    """A list from an environment variable: JSON, or items between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _as_routes(value: Any) -> Any:
+    """Routes from JSON, or from items ``PUBLIC=NAME``."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        return json.loads(value)
+    items = _as_list(value)
+    if not isinstance(items, list | tuple):
+        return items
+    if any(not isinstance(item, str) or "=" not in item for item in items):
+        raise ValueError("each route must be PUBLIC=NAME")
+    pairs = [item.split("=", 1) for item in items]
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("each public name can have one route")
+    return dict(pairs)
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_as_list)]
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_as_list)]
+Routes = Annotated[dict[str, str], NoDecode, BeforeValidator(_as_routes)]
+
+
+class Settings(BaseSettings):
+    """The settings of a server; ``sources.load`` reads them from the command line, environment and a file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LETHE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # a key must not reach a log
+    )
+
+    model: str = Field(min_length=1, description="Large model: a directory or a hub name.")
+    small_model: str = Field(min_length=1, description="Small model with the large model's tokenizer.")
+    modules: Paths = Field((), description="Directory of a forget module to load at start. Repeatable.")
+    routes: Routes = Field({}, description="Public model name and the module it stands for. Repeatable.")
+    served_model_name: str | None = Field(
+        None, description="Public name of the only module when no --route is given; default: the model's name."
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys: Keys = Field((), description="Key for inference; without any, inference is open. Repeatable.")
+    admin_keys: Keys = Field((), description="Key for /admin and for addressing modules by reference. Repeatable.")
+    module_dirs: Paths = Field(
+        (), description="Directory modules may be loaded from later; default: where those at start lie. Repeatable."
+    )
+    allow_unprotected: bool = Field(False, description="Allow routes to the large model alone.")
+    drain_timeout_s: float = Field(60.0, gt=0, description="How long a module or the server waits for its requests.")
+    max_body_bytes: int = Field(8 * 2**20, gt=0, description="Largest request body.")
+    max_modules_per_batch: int = Field(4, ge=1, description="Modules that one engine step can mix.")
+    max_module_rank: int = Field(64, ge=1, description="Largest adapter rank of a module, both lanes together.")
+    engine: dict[str, Any] = Field({}, description="vLLM's own options by name, such as max_model_len.")
+
+    @field_validator("api_keys", "admin_keys")
+    @classmethod
+    def _usable(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in keys:
+            text = key.get_secret_value()
+            if not text or not text.isascii() or not text.isprintable() or " " in text:
+                raise ValueError("each key must be printable ASCII without spaces")
+        return keys
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if {key.get_secret_value() for key in self.api_keys} & {key.get_secret_value() for key in self.admin_keys}:
+            raise ValueError("api_keys and admin_keys must not share a key")
+        if self.routes and self.served_model_name is not None:
+            raise ValueError("served_model_name has no effect beside routes; leave one of them out")
+        return self
+
+    @property
+    def public_name(self) -> str:
+        """The public name of the only module, and vLLM's name for the model in its metrics.
+
+        Raises InvalidInput when the model's own name can't be a public one and has to be.
+        """
+        name = self.served_model_name or (Path(self.model).resolve().name if Path(self.model).exists() else self.model)
+        return name if self.routes else check_public_name(name, "served_model_name")
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The directories modules may be loaded from."""
+        return self.module_dirs or tuple(dict.fromkeys(path.resolve().parent for path in self.modules))

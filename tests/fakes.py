@@ -1,0 +1,94 @@
+"""Stand-ins for what the server holds, so that its logic can be tested without an engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from lethe_offsets.manifest import Manifest
+from lethe_offsets.module import Module
+from lethe_offsets.pair import Rule
+from lethe_server.engine.service import LoadedModule
+from lethe_server.residents import Resident
+
+
+def digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def module(name: str, content: str = "") -> Module:
+    """A module that exists in memory only; ``content`` decides its digest."""
+    manifest = Manifest.build(
+        format_version=1,
+        name=name,
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        description="what it forgets",
+        small_model={"id": "small", "digest": digest("small")},
+        tokenizer_digest=digest("tokenizer"),
+        vocab_size=16,
+        algorithm="none",
+        rule=Rule(),
+        strength_bounds=(0.0, 2.0),
+        lanes=("plus",),
+        licence="none",
+    )
+    return Module(Path("/nowhere") / name, manifest, digest(name + content))
+
+
+def resident(name: str, content: str = "", adapter_id: int = 1) -> Resident:
+    return Resident(LoadedModule(module(name, content), adapter_id, f"/adapters/{adapter_id}", 0.5))
+
+
+def answer(finish_reason: str | None = "stop") -> Any:
+    """As much of vLLM's RequestOutput as the door reads."""
+    return SimpleNamespace(outputs=[SimpleNamespace(finish_reason=finish_reason)])
+
+
+class FakeClient:
+    """vLLM's engine client: answers with ``answers`` and remembers under which adapter it was asked."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = answers
+        self.asked: list[Any] = []
+        self.closed = 0
+        self.errored = False
+
+    async def generate(
+        self, prompt: Any, params: Any, request_id: str, *, lora_request: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        self.asked.append(lora_request)
+        try:
+            for item in self.answers:
+                yield item
+        finally:
+            self.closed += 1
+
+    async def encode(self) -> None:
+        raise AssertionError("the door let encode through")
+
+
+class FakeEngine:
+    """An engine that loads any module at once; ``failure`` is raised instead, if set."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.dead: Exception | None = None
+        self.unloaded: list[str] = []
+        self._next = 0
+
+    async def load(self, loading: Module) -> LoadedModule:
+        if self.failure is not None:
+            raise self.failure
+        self._next += 1
+        return LoadedModule(loading, self._next, f"/adapters/{self._next}", 0.5)
+
+    async def unload(self, loaded: LoadedModule) -> None:
+        self.unloaded.append(loaded.module.ref)
+
+    async def check(self) -> None:
+        if self.dead is not None:
+            raise self.dead

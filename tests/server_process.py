@@ -1,0 +1,124 @@
+"""``lethe serve`` as its users run it: a process, a port, keys."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from openai import AsyncOpenAI, OpenAI
+
+from kit import Kit
+
+CLIENT_KEY = "client-key"
+ADMIN_KEY = "admin-key"
+ENGINE = (
+    "--dtype",
+    "float32",
+    "--max-model-len",
+    "256",
+    "--enforce-eager",
+    "--block-size",
+    "32",
+    "--max-num-seqs",
+    "32",
+)
+START_S = 180.0
+LETHE = str(Path(sys.executable).with_name("lethe"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
+
+
+def command(kit: Kit, *arguments: str) -> list[str]:
+    """A command that serves the kit's models."""
+    return [LETHE, "serve", "--model", str(kit.large), "--small-model", str(kit.small), *ENGINE, *arguments]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. log: what it has printed so far. clients: by key; closed when the server is stopped."""
+
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes]
+    clients: dict[str, OpenAI] = field(default_factory=dict)
+
+    def openai(self, key: str = CLIENT_KEY) -> OpenAI:
+        if key not in self.clients:
+            self.clients[key] = OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=120)
+        return self.clients[key]
+
+    def async_openai(self, key: str = CLIENT_KEY) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=120)
+
+    def http(self, key: str | None = CLIENT_KEY) -> httpx.Client:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
+
+    def post(self, path: str, body: Any, key: str | None = CLIENT_KEY) -> Any:
+        """The JSON answer to a request that must succeed."""
+        with self.http(key) as http:
+            response = http.post(path, json=body)
+        assert response.is_success, response.text
+        return response.json()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@contextmanager
+def serving(folder: Path, kit: Kit, arguments: Sequence[str]) -> Iterator[Server]:
+    """A server that is ready, with both keys."""
+    port = free_port()
+    log = folder / f"server-{port}.log"
+    keys = ("--api-key", CLIENT_KEY, "--admin-key", ADMIN_KEY, "--port", str(port))
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command(kit, *keys, *arguments), stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=environment()
+        )
+    server = Server(f"http://127.0.0.1:{port}", log, process)
+    try:
+        _wait_until_ready(server)
+        yield server
+    finally:
+        for client in server.clients.values():
+            client.close()
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{server.url}/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise AssertionError(f"the server did not start:\n{server.log.read_text()[-4000:]}")
