@@ -4,8 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from lethe_offsets.demo.build import DemoWorld, build_world
+
+# Models this small gain nothing from a second thread, and lose much to waiting on cores that an engine keeps busy.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
