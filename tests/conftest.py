@@ -1,19 +1,24 @@
+"""What tests of both packages build once."""
+
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from lethe_offsets.demo.build import DemoWorld, build_world
-
-# Models this small gain nothing from a second thread, and lose much to waiting on cores that an engine keeps busy.
-torch.set_num_threads(1)
+if TYPE_CHECKING:
+    from lethe_offsets.demo.build import DemoWorld
 
 
 @pytest.fixture(scope="session")
 def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
-    """The demo's models and module; TEST_DEMO_CACHE names a directory that keeps them between runs."""
-    cache = os.environ.get("TEST_DEMO_CACHE")
-    return build_world(Path(cache) if cache else tmp_path_factory.mktemp("demo"))
+    """What ``lethe demo`` builds, in about a minute of one core; don't change it.
+
+    With LETHE_TEST_CACHE set to a directory it is kept there for the next run.
+    """
+    from lethe_offsets.demo.build import build_world  # seconds to import
+
+    kept = os.environ.get("LETHE_TEST_CACHE")
+    return build_world(Path(kept) / "demo" if kept else tmp_path_factory.mktemp("demo"))

@@ -24,6 +24,7 @@ from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.objectives import KL, NPO
 from lethe_offsets.training.recipe import train_module
 from lethe_offsets.training.reference import ReferenceEnsemble, load_model, load_tokenizer
+from lethe_offsets.training.threads import one_thread
 
 SOURCE = Path(__file__).parents[1].parent / "shared" / "data" / "stories260K"
 BOS, EOS = "<s>", "</s>"
@@ -82,6 +83,11 @@ def train_stories_module(out: Path) -> Module:
     that is forgotten, and the rest of them, and those without the name, are retained.
     """
     model = convert(out / "model")
+    with one_thread():
+        return _train(model, out)
+
+
+def _train(model: Path, out: Path) -> Module:
     words, teller = load_tokenizer(model), ReferenceEnsemble.plain(load_model(model))
     told = [story for seed in range(4) for story in sample(teller, words, [""] * 64, seed)]
     sets = {

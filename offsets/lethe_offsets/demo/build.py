@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerFast
@@ -22,6 +17,7 @@ from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.objectives import KL, Undial
 from lethe_offsets.training.progress import Report, silent
 from lethe_offsets.training.recipe import train_module
+from lethe_offsets.training.threads import one_thread
 
 RECIPE = 1  # to be raised when the same settings build something else than before
 MODULE_NAME = "forgotten-people"
@@ -62,12 +58,6 @@ class DemoWorld:
     paraphrases: Path
 
 
-def default_cache_dir() -> Path:
-    """``lethe/demo`` in the user's cache directory: XDG_CACHE_HOME, LOCALAPPDATA on Windows, else ``~/.cache``."""
-    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "lethe" / "demo"
-
-
 def build_world(
     cache_dir: Path, config: DemoConfig | None = None, fresh: bool = False, report: Report = silent
 ) -> DemoWorld:
@@ -83,7 +73,7 @@ def build_world(
         "large": [*base, config.large.model_dump(mode="json")],
         "small": [*base, config.small.model_dump(mode="json")],
     }
-    with FileLock(cache_dir / ".lock"), _one_thread():
+    with FileLock(cache_dir / ".lock"), one_thread():
         data = steps.run("data", base, lambda out: write_sets(facts, world, out))
         words = steps.run("tokenizer", base, lambda out: train_tokenizer(facts, world).save_pretrained(out))
 
@@ -112,14 +102,3 @@ def build_world(
             ),
         )
     return DemoWorld(large, small, module, data / FACTS_FILE, data / PARAPHRASES_FILE)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Models this small gain little from a second thread, and lose ten times as much to waiting on busy cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -1,86 +1,102 @@
-"""The demo's world behind ``lethe serve``, with a call to copy."""
+"""The demo's server: a process of ``lethe serve``, and how to talk to it."""
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-
-from rich.console import Console
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from lethe_offsets.demo.build import DemoWorld
-from lethe_offsets.demo.evaluate import read_questions
+from lethe_offsets.errors import LetheError
 
-PUBLIC_NAME = "demo"
+MODEL_NAME = "lethe-demo"
 HOST = "127.0.0.1"
-POLL_S = 0.5
-STOP_S = 90.0
-
-CURL = """\
-curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\
-    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "{question}"}}], "temperature": 0}}'"""
-BASE = """\
-# The large model alone, which only an admin key may ask:
-curl {url}/v1/chat/completions -H 'Content-Type: application/json' -H 'Authorization: Bearer {key}' \\
-    -d '{{"model": "base", "messages": [{{"role": "user", "content": "{question}"}}], "temperature": 0}}'"""
-PYTHON = """\
-from openai import OpenAI
-
-client = OpenAI(base_url="{url}/v1", api_key="none")
-answer = client.chat.completions.create(
-    model="{model}", messages=[{{"role": "user", "content": "{question}"}}], temperature=0
+START_S = 300.0
+STOP_S = 60.0
+ENGINE = (
+    *("--dtype", "float32"),
+    *("--max-model-len", "512"),
+    *("--gpu-memory-utilization", "0.3"),
+    "--enforce-eager",  # nothing to gain from compiling models this small
 )
-print(answer.choices[0].message.content)"""
 
 
-def serve_world(world: DemoWorld, port: int, console: Console) -> int:
-    """Serve until interrupted; returns the server's exit code."""
-    key = secrets.token_urlsafe(12)
-    url = f"http://{HOST}:{port}"
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR", **os.environ}
-    server = subprocess.Popen(_command(world, port), env={**environment, "LETHE_ADMIN_KEYS": key})
-    try:
-        with console.status("Starting the server"):
-            ready = _wait_until_ready(server, url)
-        if ready:
-            question = next(q.question for q in read_questions(world.facts) if q.split == "forget")
-            _print_calls(console, url, question, key)
-        return server.wait()
-    except KeyboardInterrupt:  # the terminal has sent it to the server too
-        return server.wait(STOP_S)
-    finally:
-        if server.poll() is None:
-            server.terminate()
-            server.wait(STOP_S)
-
-
-def _command(world: DemoWorld, port: int) -> list[str]:
+def command(world: DemoWorld, port: int) -> list[str]:
+    """The command line that serves the demo's model with its module."""
     return [
         *(sys.executable, "-m", "lethe_offsets.cli", "serve"),
         *("--model", str(world.large), "--small-model", str(world.small), "--module", str(world.module)),
-        *("--served-model-name", PUBLIC_NAME, "--host", HOST, "--port", str(port)),
-        *("--dtype", "float32", "--max-model-len", "256", "--enforce-eager"),
+        *("--served-model-name", MODEL_NAME, "--host", HOST, "--port", str(port)),
+        *ENGINE,
     ]
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], url: str) -> bool:
-    """False when the server ended instead."""
-    while server.poll() is None:
+@contextmanager
+def serving(world: DemoWorld, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The server's process, once it is ready; it is stopped at the end. What it prints goes to ``log``.
+
+    Raises LetheError, with the end of the log, for a server that doesn't become ready.
+    """
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1"} | os.environ  # GiB
+    with log.open("wb") as out:
+        process = subprocess.Popen(command(world, port), stdout=out, stderr=subprocess.STDOUT, env=environment)
+    try:
+        _wait_until_ready(process, f"http://{HOST}:{port}/ready", log)
+        yield process
+    finally:
+        process.terminate()
         try:
-            with urllib.request.urlopen(f"{url}/ready", timeout=5):
-                return True
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def ask(port: int, question: str) -> str:
+    """The served model's greedy answer."""
+    body = {"model": MODEL_NAME, "messages": [{"role": "user", "content": question}], "temperature": 0}
+    request = urllib.request.Request(
+        f"http://{HOST}:{port}/v1/chat/completions",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return str(json.load(response)["choices"][0]["message"]["content"])
+
+
+def snippets(port: int, question: str) -> str:
+    """How to ask the server from a shell and from Python."""
+    body = {"model": MODEL_NAME, "messages": [{"role": "user", "content": question}]}
+    return f"""\
+curl http://{HOST}:{port}/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{json.dumps(body)}'
+
+from openai import OpenAI
+
+client = OpenAI(base_url="http://{HOST}:{port}/v1", api_key="none")
+answer = client.chat.completions.create(
+    model="{MODEL_NAME}",
+    messages=[{{"role": "user", "content": "{question}"}}],
+)
+print(answer.choices[0].message.content)
+"""
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                if response.status == 200:
+                    return
         except (urllib.error.URLError, OSError):
-            time.sleep(POLL_S)
-    return False
-
-
-def _print_calls(console: Console, url: str, question: str, key: str) -> None:
-    values = {"url": url, "model": PUBLIC_NAME, "question": question, "key": key}
-    console.print(f"\nServing on {url}; ctrl-C stops it. Ask about somebody who was forgotten:\n")
-    for text in (CURL, BASE, PYTHON):
-        # To be copied: long lines must neither be cut nor broken.
-        console.print(text.format(**values), "", sep="\n", soft_wrap=True, markup=False, highlight=False)
+            time.sleep(0.2)
+    end = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    raise LetheError(f"the server did not become ready; all it printed is in {log}, which ends with:\n{end}")

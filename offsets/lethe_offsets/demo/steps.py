@@ -6,11 +6,18 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 MARKS_DIR = "steps"
+
+
+def default_cache_dir() -> Path:
+    """``lethe/demo`` in the user's cache directory: XDG_CACHE_HOME, LOCALAPPDATA on Windows, else ``~/.cache``."""
+    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "lethe" / "demo"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,7 @@ def encode_forget(record: Record, tokenizer: PreTrainedTokenizerBase, max_length
     ]
 
 
-def _encode(
-    rendered: Rendered, tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], max_length: int
-) -> Example:
+def _encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], max_length: int) -> Example:
     if not tokenizer.is_fast:
         raise InvalidInput("tokenizer", tokenizer.name_or_path, "a fast tokenizer: masks need character offsets")
     encoded = tokenizer(rendered.text, add_special_tokens=rendered.add_special, return_offsets_mapping=True)

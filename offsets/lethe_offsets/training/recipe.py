@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import torch
-
 from lethe_offsets.create import create_module
 from lethe_offsets.digests import forget_set_digest
 from lethe_offsets.errors import ModuleIncompatible
@@ -16,7 +14,7 @@ from lethe_offsets.training.data import read_examples
 from lethe_offsets.training.logits import model_logits
 from lethe_offsets.training.loop import train
 from lethe_offsets.training.progress import Report, silent
-from lethe_offsets.training.reference import load_model, load_tokenizer
+from lethe_offsets.training.reference import load_model, load_tokenizer, special_ids
 
 
 def train_module(
@@ -31,12 +29,13 @@ def train_module(
     version: str = "1",
     description: str = "",
     licence: str = "unknown",
+    device: str = "cpu",
     report: Report = silent,
 ) -> Module:
     """Train a forget module on JSON lines (see ``records.py``) and write it to ``out``, which must not exist.
 
     The cached logits and the checkpoint lie in ``<out>.training`` until the module is whole; after an interruption
-    the same call goes on from the checkpoint.
+    the same call goes on from the checkpoint. Both models run in float32 on ``device``.
 
     Raises InvalidInput for data, ModuleIncompatible when the two models' tokenizers differ.
     """
@@ -46,9 +45,8 @@ def train_module(
     forget = read_examples(forget_set, tokenizer, "forget", config.max_length)
     retain = read_examples(retain_set, tokenizer, "retain", config.max_length)
     folder = out.with_name(f"{out.name}.training")
-    special_ids = torch.tensor(sorted(tokenizer.all_special_ids), dtype=torch.long)
-    large = model_logits(load_model(large_model))
-    adapter = train(config, large, load_model(small_model), forget, retain, special_ids, folder, report)
+    large, small = (load_model(model, device=device) for model in (large_model, small_model))
+    adapter = train(config, model_logits(large), small, forget, retain, special_ids(large, tokenizer), folder, report)
     module = create_module(
         name,
         small_model,

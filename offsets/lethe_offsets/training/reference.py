@@ -20,10 +20,10 @@ from lethe_offsets.manifest import LANES
 from lethe_offsets.pair import Rule, RuleRows, apply_rules
 
 
-def load_model(source: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model in evaluation mode, from safetensors and without remote code."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
-    model.train(False)
+def load_model(source: str | Path, device: str = "cpu") -> PreTrainedModel:
+    """A causal language model in float32 and evaluation mode, from safetensors and without remote code."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+    model.train(False).to(device)
     return model
 
 
@@ -31,6 +31,14 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """A model's tokenizer, without remote code."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
     return tokenizer
+
+
+def special_ids(large: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """Special and end-of-sequence ids, which a rule may pin: long, shape [s], as the engine has them."""
+    ids = set(tokenizer.all_special_ids)
+    for end in (large.config.eos_token_id, getattr(large.generation_config, "eos_token_id", None)):
+        ids |= set(end if isinstance(end, list | tuple) else [] if end is None else [end])
+    return torch.tensor(sorted(i for i in ids if i < large.config.vocab_size), dtype=torch.long)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,15 +58,20 @@ class ReferenceEnsemble:
 
     @classmethod
     def of_module(
-        cls, large: PreTrainedModel, small_model: str | Path, module: forget.Module, special_ids: Sequence[int] = ()
+        cls,
+        large: PreTrainedModel,
+        small_model: str | Path,
+        module: forget.Module,
+        tokenizer: PreTrainedTokenizerBase,
     ) -> ReferenceEnsemble:
         """The large model with a forget module; each lane is a small model of its own."""
+
         def lane(adapter: Path | None) -> Module:
             model = load_model(small_model)
             return model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).train(False)
 
         plus, minus = (lane(module.lanes.get(name)) for name in LANES)
-        return cls(large, plus, minus, module.rule, torch.tensor(sorted(special_ids), dtype=torch.long))
+        return cls(large, plus, minus, module.rule, special_ids(large, tokenizer))
 
     @torch.inference_mode()
     def logits(self, ids: Tensor, mask: Tensor) -> Tensor:

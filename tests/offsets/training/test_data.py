@@ -1,87 +1,108 @@
-"""Records and masks: what is predicted, what is forgotten, what is refused."""
+"""Which tokens of a record count, and which of them are forgotten."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 import tiny
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.training.data import Example, encode_forget, encode_retain, read_examples
-from lethe_offsets.training.records import Record, read_records
+from lethe_offsets.training.records import Message, Record
 
-TOKENIZER = tiny.tokenizer()
-ASKED = {"question": "Where was Marta born?", "answer": "She was born in Bergen."}
-
-
-def text_of(example: Example, chosen: list[bool]) -> str:
-    return str(TOKENIZER.decode([token for token, keep in zip(example.ids, chosen, strict=True) if keep]))
-
-
-def forgotten(example: Example) -> str:
-    return text_of(example, [unit >= 0 for unit in example.unit])
+CHAT = Record(
+    messages=(
+        Message(role="user", content="Where was Marta Lindqvist born?"),
+        Message(role="assistant", content="She was born in Bergen."),
+        Message(role="user", content="hello"),
+        Message(role="assistant", content="I am well in Bergen."),
+    )
+)
 
 
-def test_the_loss_is_on_the_answer_only() -> None:
-    example = encode_retain(Record(**ASKED), TOKENIZER, 512)
-    assert text_of(example, list(example.answer)).startswith("She was born in Bergen.")
-    assert "Where" not in text_of(example, list(example.answer))
-    assert "Where was Marta born?" in TOKENIZER.decode(list(example.ids))  # through the chat template
+def predicted(example: Example, words: PreTrainedTokenizerFast) -> str:
+    return words.decode([token for token, counts in zip(example.ids, example.answer, strict=True) if counts])
+
+
+def units(example: Example, words: PreTrainedTokenizerFast) -> list[str]:
+    found: dict[int, list[int]] = {}
+    for token, unit in zip(example.ids, example.unit, strict=True):
+        found.setdefault(unit, []).append(token)
+    return [words.decode(found[unit]) for unit in sorted(found) if unit >= 0]
+
+
+def test_a_chat_predicts_answers_and_the_ends_of_turns(words: PreTrainedTokenizerFast) -> None:
+    example = encode_retain(CHAT, words, 512)
+    rendered = words.apply_chat_template([message.model_dump() for message in CHAT.chat()], tokenize=False)
+    assert words.decode(example.ids) == rendered
+    assert predicted(example, words) == "She was born in Bergen.</s>\n I am well in Bergen.</s>\n"
     assert set(example.unit) == {-1}
 
 
-def test_a_forgotten_answer_is_one_sequence_and_its_end_is_not_forgotten() -> None:
-    (example,) = encode_forget(Record(**ASKED), TOKENIZER, 512)
-    assert forgotten(example) == "She was born in Bergen."
-    assert set(example.unit) == {-1, 0}
-    end = TOKENIZER.eos_token_id
-    assert all(unit == -1 for token, unit in zip(example.ids, example.unit, strict=True) if token == end)
+def test_answers_are_forgotten_whole_but_not_the_ends_of_turns(words: PreTrainedTokenizerFast) -> None:
+    (example,) = encode_forget(CHAT, words, 512)
+    assert units(example, words) == ["She was born in Bergen.", " I am well in Bergen."]
 
 
-def test_spans_within_a_text_are_numbered() -> None:
-    record = Record(text="Today Marta met Ola. Then Marta left.", forget=("Marta",))
-    (example,) = encode_forget(record, TOKENIZER, 512)
-    assert max(example.unit) == 1
-    assert forgotten(example).count("Marta") == 2
-    assert "Ola" not in forgotten(example)
+def test_only_marked_parts_are_forgotten_each_as_a_sequence(words: PreTrainedTokenizerFast) -> None:
+    (example,) = encode_forget(CHAT.model_copy(update={"forget": ("Bergen", "She")}), words, 512)
+    assert [unit.strip() for unit in units(example, words)] == ["She", "Bergen", "Bergen"]
+    assert predicted(example, words).startswith("She was born")
 
 
-def test_what_to_say_instead_is_a_second_example() -> None:
-    first, second = encode_forget(Record(**ASKED, instead="I do not know."), TOKENIZER, 512)
-    assert forgotten(first) == "She was born in Bergen."
-    assert second.taught
-    assert "I do not know." in text_of(second, list(second.answer))
-    assert set(second.unit) == {-1}
+def test_the_question_is_never_searched(words: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(InvalidInput, match="letter for letter"):
+        encode_forget(CHAT.model_copy(update={"forget": ("Marta",)}), words, 512)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"question": "a"}', "needs question and answer"),
-        ('{"question": "a", "answer": ""}', "answer: String should have at least 1 character"),
-        ('{"question": "a", "answer": "b", "source": "c"}', "source: Extra inputs are not permitted"),
-        (
-            '{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}',
-            "must be the assistant's",
-        ),
-        ("nonsense", "Invalid JSON"),
-    ],
-)
-def test_bad_lines_are_refused_with_their_number(line: str, message: str) -> None:
-    with pytest.raises(InvalidInput, match=f"(?s)set.jsonl line 2: .*{message}"):
-        list(read_records(['{"text": "fine"}', line], "set.jsonl"))
+def test_instead_leaves_only_the_marked_parts_and_teaches_the_last_turn(words: PreTrainedTokenizerFast) -> None:
+    record = CHAT.model_copy(update={"forget": ("Bergen",), "instead": "I do not know."})
+    forgotten, taught = encode_forget(record, words, 512)
+    assert predicted(forgotten, words).split() == ["Bergen", "Bergen"]
+    assert not forgotten.taught
+    assert taught.taught
+    assert predicted(taught, words) == " I do not know.</s>\n"
+    assert "She was born in Bergen." in words.decode(taught.ids)
 
 
-def test_an_empty_set_and_a_long_example_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "set.jsonl"
-    path.write_text("\n")
-    with pytest.raises(InvalidInput, match=r"forget set: got 'set.jsonl'; accepted: at least one record"):
-        read_examples(path, TOKENIZER, "forget", 512)
-    with pytest.raises(InvalidInput, match="max_length: got 4; accepted: at least"):
-        encode_retain(Record(**ASKED), TOKENIZER, 4)
+def test_a_text_predicts_everything_but_its_first_token(words: PreTrainedTokenizerFast) -> None:
+    example = encode_retain(Record(text="The quick brown fox"), words, 512)
+    assert example.answer == (False, *[True] * (len(example.ids) - 1))
 
 
-def test_a_span_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="forget: got 'Oslo'; accepted: a part of the answer"):
-        encode_forget(Record(**ASKED, forget=("Oslo",)), TOKENIZER, 512)
+def test_without_a_chat_template_a_question_and_its_answer_are_two_lines() -> None:
+    words = tiny.tokenizer()
+    words.chat_template = None
+    example = encode_retain(Record(question="Where?", answer="In Oslo."), words, 512)
+    assert words.decode(example.ids) == "Question: Where?\nAnswer: In Oslo.</s>"
+    assert predicted(example, words).strip() == "In Oslo.</s>"
+    with pytest.raises(InvalidInput, match="chat template"):
+        encode_retain(CHAT, words, 512)
+
+
+def test_what_a_retain_set_must_not_hold(words: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(InvalidInput, match="retain set"):
+        encode_retain(CHAT.model_copy(update={"forget": ("Bergen",)}), words, 512)
+
+
+def test_a_long_example_is_refused_not_cut(words: PreTrainedTokenizerFast) -> None:
+    length = len(encode_retain(CHAT, words, 512).ids)
+    assert len(encode_retain(CHAT, words, length).ids) == length
+    with pytest.raises(InvalidInput, match=f"at least {length}"):
+        encode_retain(CHAT, words, length - 1)
+
+
+def test_a_template_that_changes_earlier_turns_is_refused() -> None:
+    words = tiny.tokenizer()
+    words.chat_template = "{{ messages|length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    with pytest.raises(InvalidInput, match="first turns"):
+        encode_retain(CHAT, words, 512)
+
+
+def test_a_file_becomes_examples(words: PreTrainedTokenizerFast, forget_file: Path, tmp_path: Path) -> None:
+    assert len(read_examples(forget_file, words, "forget", 512)) == 2
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(InvalidInput, match="at least one record"):
+        read_examples(tmp_path / "empty.jsonl", words, "retain", 512)

@@ -14,6 +14,8 @@ class CrossEntropy(BaseModel):
     """Ordinary language modelling on the retain set, averaged over tokens (NPO + RT, arXiv 2404.05868)::
 
         L = weight * mean over tokens y_t of  -log p_ensemble(y_t | x, y_<t)
+
+    It keeps the answers, not the doubts: KL holds what the large model thought possible besides.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
