@@ -15,7 +15,6 @@ from lethe_server.errors import BadOption
 from lethe_server.settings import Settings
 
 USAGE_ERROR = 2
-INTERRUPTED = 130
 FORWARD_UNKNOWN = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -77,10 +76,7 @@ def serve(
     )
     from lethe_server.run import run  # imports the engine, which takes seconds; not needed for --help
 
-    try:
-        run(settings)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    run(settings)
 
 
 def _prepare_children() -> None:

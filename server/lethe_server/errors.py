@@ -40,6 +40,7 @@ class ModelNotFound(LetheError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__(f"model {name!r} does not exist; known: {', '.join(known) or 'none'}")
+        self.field = "model"
         self.name = name
 
 

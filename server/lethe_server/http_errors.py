@@ -46,8 +46,6 @@ TYPES = {  # OpenAI's and vLLM's names of these classes of errors
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
     HTTPStatus.INTERNAL_SERVER_ERROR: "InternalServerError",
 }
-
-
 MAX_SHOWN = 5  # of the errors of one body
 PYDANTIC_BRANCH = re.compile(r"[\[({]|^(str|int|float|bool|none|dict|list|function-\w+)$")
 
@@ -78,8 +76,6 @@ def error_response(error: Exception) -> JSONResponse:
         param = getattr(error, "field", None)
     else:
         message = "internal error; see the server's log"
-    if isinstance(error, server.ModelNotFound):
-        param = "model"
     if status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(message, status, param), status, headers)
@@ -114,11 +110,10 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
-    response = error_response(error)
     if isinstance(error, HTTPException) and error.status_code in (404, 405):  # Starlette says only "Not Found"
         text = f"{error.detail}: {request.method} {request.url.path}"
-        return JSONResponse(error_body(text, status_of(error)), response.status_code, error.headers)
-    return response
+        return error_response(HTTPException(error.status_code, text, error.headers))
+    return error_response(error)
 
 
 def install(app: FastAPI) -> None:

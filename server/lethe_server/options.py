@@ -26,6 +26,7 @@ _OWNED = "Lethe sets it"
 
 # Engine options that are refused, and why. The engine itself refuses what its models can't do.
 REFUSED = {
+    "lora_modules": "adapters of the large model are not served; merge them into the large model first",
     **dict.fromkeys(("enable_lora", "max_loras", "max_lora_rank", "max_cpu_loras", "fully_sharded_loras"), _MODULES),
     **dict.fromkeys(("lora_dtype", "lora_target_modules", "default_mm_loras", "max_lora_cls_labels"), _MODULES),
     **dict.fromkeys(("enable_tower_connector_lora", "specialize_active_lora"), _MODULES),

@@ -48,7 +48,7 @@ class _Server(uvicorn.Server):
 def run(settings: Settings) -> None:
     """Serve until a signal. Raises a LetheError when the server can't start or its engine dies."""
     for number in SIGNALS:  # until the server runs; vLLM's start-up blocks and cleans up after an exception only
-        signal.signal(number, _interrupt)
+        signal.signal(number, _end)
     try:
         chosen = options.parse(settings.engine)
         logs.configure(chosen.frontend.uvicorn_log_level)
@@ -56,15 +56,16 @@ def run(settings: Settings) -> None:
         _check_modules(settings)
         with bound_socket(settings.host, settings.port) as listening, asyncio.Runner(loop_factory=_uvloop()) as runner:
             runner.run(_serve(settings, chosen, listening))
-    except (LetheError, KeyboardInterrupt):
+    except LetheError:
         raise
     except Exception as err:
         log.debug("the server failed", exc_info=True)
         raise StartupFailed(f"the server failed: {type(err).__name__}: {' '.join(str(err).split())}") from err
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Not KeyboardInterrupt, which vLLM swallows while it starts its engine (``zmq_socket_ctx``) and then waits on."""
+    raise SystemExit(128 + number)
 
 
 def _uvloop() -> Any:

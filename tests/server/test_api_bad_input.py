@@ -200,6 +200,13 @@ def metric(server: Server, series: str) -> float:
     return next((float(line.split()[-1]) for line in lines if line.startswith(f"{series} ")), 0.0)
 
 
+def _wait_until_idle(server: Server) -> None:
+    deadline = time.monotonic() + 20
+    while metric(server, 'lethe_inflight_requests{module="plain"}'):
+        assert time.monotonic() < deadline, "a request is still in flight"
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_a_client_that_disconnects_mid_stream(server: Server, path: str) -> None:
     limit = {"max_output_tokens": 220} if path == "/v1/responses" else {"max_tokens": 220}
@@ -209,8 +216,15 @@ def test_a_client_that_disconnects_mid_stream(server: Server, path: str) -> None
     with server.http() as http, http.stream("POST", path, json=body) as response:
         assert response.status_code == 200
         next(response.iter_lines())
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and metric(server, 'lethe_inflight_requests{module="plain"}'):
-        time.sleep(0.1)
-    assert metric(server, 'lethe_inflight_requests{module="plain"}') == 0
+    _wait_until_idle(server)
+    assert metric(server, aborted) == before + 1
+
+
+def test_a_client_that_gives_up_waiting(server: Server) -> None:
+    body = {**TEXT, "max_tokens": 240, "ignore_eos": True, "n": 16, "temperature": 1}
+    aborted = 'lethe_requests_total{module="plain",outcome="aborted"}'
+    before = metric(server, aborted)
+    with server.http() as http, pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/completions", json=body, timeout=0.2)
+    _wait_until_idle(server)
     assert metric(server, aborted) == before + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -44,6 +46,12 @@ def check_options(spec: EngineSpec) -> None:
         raise InvalidInput("hf_overrides.architectures", overrides["architectures"], "nothing: Lethe sets it")
     if not 1 <= spec.max_modules_per_batch <= MAX_SLOTS:
         raise InvalidInput("max_modules_per_batch", spec.max_modules_per_batch, f"1 to {MAX_SLOTS}")
+
+
+def check_compiler(compiled: bool) -> None:
+    """Raises InvalidInput when a compiled engine would find no C++ compiler at its first request."""
+    if compiled and not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
+        raise InvalidInput("enforce_eager", False, "true, or a C++ compiler (Debian: g++): the engine compiles itself")
 
 
 def read_config(field: str, name: str, options: Mapping[str, Any]) -> PretrainedConfig:

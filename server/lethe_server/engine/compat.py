@@ -24,6 +24,10 @@ from lethe_server.engine.lanes import join_lanes
 from lethe_server.engine.spec import PairConfig
 
 
+def on_cpu() -> bool:
+    return bool(current_platform.is_cpu())
+
+
 def adapter_rank(rank: int) -> int:
     """The smallest adapter rank vLLM accepts that holds ``rank`` (it knows a fixed list). Raises InvalidInput."""
     accepted = sorted(get_args(MaxLoRARanks))

@@ -55,6 +55,7 @@ def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
     rank = compat.adapter_rank(spec.max_module_rank)
     ids = checks.special_ids(large, tokenizer, spec.model)
     pair = checks.pair_config(spec, list(large.architectures or []), ids, rank)
+    checks.check_compiler(pair.compile and compat.on_cpu())
     options = vllm_options(spec, pair, compat.shared_context(spec))
     return options, SmallModelFacts.read(spec.small_model)
 

@@ -66,6 +66,13 @@ def test_multimodal_large_model(kit: Kit, tmp_path: Path) -> None:
         prepare(spec(kit, model=str(tmp_path / "llava")))
 
 
+def test_no_compiler(kit: Kit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InvalidInput, match="enforce_eager: got False; accepted: true, or a C\\+\\+ compiler"):
+        prepare(spec(kit))
+    prepare(spec(kit, options={"enforce_eager": True}))
+
+
 def test_defaults(kit: Kit) -> None:
     """Without a length both models' contexts decide; special tokens are the tokenizer's and the models' own."""
     options, small = prepare(spec(kit))

@@ -1,0 +1,36 @@
+"""A server without modules, which needs explicit leave, and its way to being protected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kit import Kit
+from server_process import ADMIN_KEY, Server, serving
+
+pytestmark = pytest.mark.engine
+BODY = {"model": "large", "prompt": "One, two, three", "max_tokens": 8, "temperature": 0, "return_token_ids": True}
+
+
+@pytest.fixture(scope="module")
+def server(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    allowed = ["--allow-unprotected", "--module-dir", str(kit.modules["plain"].path.parent)]
+    with serving(tmp_path_factory.mktemp("unprotected"), kit, allowed) as running:
+        yield running
+
+
+def test_the_large_model_alone_and_then_a_module(server: Server, kit: Kit) -> None:
+    reference = kit.reference()
+    ids = server.post("/tokenize", {"model": "large", "prompt": BODY["prompt"]})["tokens"]
+    alone = reference.greedy(ids, None, 8)
+    unlearned = reference.greedy(ids, kit.lanes("plain"), 8)
+    assert alone != unlearned
+    assert server.post("/v1/completions", BODY)["choices"][0]["token_ids"] == alone
+    with server.http(ADMIN_KEY) as http:
+        assert http.get("/admin/routes").json() == [{"model": "large", "module": "base"}]
+        assert 'lethe_route_info{model="large",module="none"} 1.0' in http.get("/metrics").text
+        assert http.post("/admin/modules", json={"source": str(kit.modules["plain"].path)}).status_code == 201
+        flipped = http.put("/admin/routes/large", json={"module": "plain"})
+        assert flipped.json() == {"model": "large", "module": kit.modules["plain"].ref, "previous": "base"}
+    assert server.post("/v1/completions", BODY)["choices"][0]["token_ids"] == unlearned
