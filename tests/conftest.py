@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
     """What ``lethe demo`` builds, in about a minute of one core; don't change it.
 
-    With LETHE_TEST_CACHE set to a directory it is kept there for the next run.
+    With TEST_DEMO_CACHE set to a directory it is kept there for the next run.
     """
     from lethe_offsets.demo.build import build_world  # seconds to import
 
-    kept = os.environ.get("LETHE_TEST_CACHE")
+    kept = os.environ.get("TEST_DEMO_CACHE")
     return build_world(Path(kept) / "demo" if kept else tmp_path_factory.mktemp("demo"))

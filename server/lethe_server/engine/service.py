@@ -136,5 +136,8 @@ class OffsetEngine:
         await self.client.check_health()
 
     async def close(self) -> None:
+        handler = self.client.output_handler
+        if handler is not None:  # else vLLM logs the end of its engine as this task's failure
+            handler.cancel()
         await asyncio.to_thread(self.client.shutdown)
         await asyncio.to_thread(shutil.rmtree, self._adapters, ignore_errors=True)
