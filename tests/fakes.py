@@ -1,4 +1,7 @@
-"""Stand-ins for what the server holds, so that its logic can be tested without an engine."""
+"""An engine that fails, dies or hangs on demand, which a real one can't be made to do.
+
+What a real engine can show is shown on one, in ``test_api_*`` and ``engine/``.
+"""
 
 from __future__ import annotations
 

@@ -56,13 +56,22 @@ def check_compiler(compiled: bool) -> None:
 
 def read_config(field: str, name: str, options: Mapping[str, Any]) -> PretrainedConfig:
     """The model's Hugging Face config. Raises InvalidInput when there is none."""
-    try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            name, revision=_revision(field, options), trust_remote_code=bool(options.get("trust_remote_code"))
-        )
-    except (OSError, ValueError) as err:
-        raise InvalidInput(field, name, f"a model directory or hub name ({_first_line(err)})") from err
+    config: PretrainedConfig = _read(AutoConfig, field, name, options, "a model directory or hub name")
     return config
+
+
+def read_tokenizer(field: str, name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """Raises InvalidInput when there is none."""
+    tokenizer: PreTrainedTokenizerBase = _read(AutoTokenizer, field, name, options, "a model with a tokenizer")
+    return tokenizer
+
+
+def _read(kind: Any, field: str, name: str, options: Mapping[str, Any], accepted: str) -> Any:
+    revision = options.get("revision") if field == "model" else None
+    try:
+        return kind.from_pretrained(name, revision=revision, trust_remote_code=bool(options.get("trust_remote_code")))
+    except (OSError, ValueError) as err:
+        raise InvalidInput(field, name, f"{accepted} ({_first_line(err)})") from err
 
 
 def check_models(large: PretrainedConfig, small: PretrainedConfig, spec: EngineSpec) -> None:
@@ -75,17 +84,6 @@ def check_models(large: PretrainedConfig, small: PretrainedConfig, spec: EngineS
             raise InvalidInput(field, name, "a decoder-only model; this one is an encoder-decoder")
         if not config.architectures:
             raise InvalidInput(field, name, "a config.json that names its architectures")
-
-
-def read_tokenizer(field: str, name: str, options: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """Raises InvalidInput when there is none."""
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            name, revision=_revision(field, options), trust_remote_code=bool(options.get("trust_remote_code"))
-        )
-    except (OSError, ValueError) as err:
-        raise InvalidInput(field, name, f"a model with a tokenizer ({_first_line(err)})") from err
-    return tokenizer
 
 
 def check_tokenizers(large: PreTrainedTokenizerBase, small: PreTrainedTokenizerBase, spec: EngineSpec) -> None:
@@ -147,10 +145,6 @@ def pair_config(spec: EngineSpec, architectures: list[str], ids: tuple[int, ...]
         compile=compiles(spec.options),
         speculative=bool(spec.options.get("speculative_config")),
     )
-
-
-def _revision(field: str, options: Mapping[str, Any]) -> str | None:
-    return options.get("revision") if field == "model" else None
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ from vllm.platforms import current_platform
 from lethe_offsets.errors import InvalidInput
 from lethe_server.engine.adapters import AdapterSlots
 from lethe_server.engine.lanes import join_lanes
-from lethe_server.engine.spec import PairConfig
+from lethe_server.engine.spec import EngineSpec, PairConfig
 
 
 def on_cpu() -> bool:
@@ -158,7 +158,7 @@ def install_adapter_slots(manager: Any, slots: AdapterSlots) -> None:
         layer.set_mapping(slots)
 
 
-def shared_context(spec: Any) -> int:
+def shared_context(spec: EngineSpec) -> int:
     """The context length (tokens) both models can hold, or the one asked for.
 
     vLLM's own ModelConfig knows every family's key and scaling. The pair must see the whole context, so a length

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from vllm import SamplingParams
+from vllm.inputs import TokensPrompt
 from vllm.lora.request import LoRARequest
 
 from lethe_offsets.errors import LetheError
-from lethe_server.engine.prompts import tokens_prompt
 
 PROBE_TOKENS = 32
 SMALLEST_CHANGE = 1e-6  # nats; the same rows twice, in other batches, differ by less in float32
@@ -32,7 +32,9 @@ async def prompt_scores(client: Any, prompt: list[int], request: LoRARequest | N
     """
     params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
     final = None
-    async for output in client.generate(tokens_prompt(prompt), params, request_id, lora_request=request):
+    async for output in client.generate(
+        TokensPrompt(prompt_token_ids=prompt), params, request_id, lora_request=request
+    ):
         final = output
     if final is None or final.outputs[0].finish_reason == "error" or not final.prompt_logprobs:
         raise ProbeFailed("the engine ended the probe with an error: the module's offset is not finite")

@@ -56,7 +56,7 @@ def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
     ids = checks.special_ids(large, tokenizer, spec.model)
     pair = checks.pair_config(spec, list(large.architectures or []), ids, rank)
     checks.check_compiler(pair.compile and compat.on_cpu())
-    options = vllm_options(spec, pair, compat.shared_context(spec))
+    options = vllm_options(spec, pair, compat.shared_context(spec), compat.scheduler_class())
     return options, SmallModelFacts.read(spec.small_model)
 
 

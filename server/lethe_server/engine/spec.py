@@ -54,10 +54,8 @@ class PairConfig:
         return cls(**values)
 
 
-def vllm_options(spec: EngineSpec, pair: PairConfig, max_model_len: int) -> dict[str, Any]:
-    """Keyword arguments for vLLM's ``EngineArgs`` (and ``LLM``)."""
-    from lethe_server.engine.compat import scheduler_class
-
+def vllm_options(spec: EngineSpec, pair: PairConfig, max_model_len: int, scheduler: str) -> dict[str, Any]:
+    """Keyword arguments for vLLM's ``EngineArgs`` (and ``LLM``). scheduler: qualified name of a fail-closed one."""
     options = dict(spec.options)
     additional = {**options.pop("additional_config", {}), ADDITIONAL_CONFIG_KEY: asdict(pair)}
     return {
@@ -71,6 +69,6 @@ def vllm_options(spec: EngineSpec, pair: PairConfig, max_model_len: int) -> dict
         "max_loras": pair.slots,
         "max_lora_rank": pair.rank,
         "max_cpu_loras": max(RESIDENT_MODULES, pair.slots),
-        "scheduler_cls": scheduler_class(),
+        "scheduler_cls": scheduler,
         "worker_extension_cls": "lethe_server.engine.worker.RuleKeeper",
     }
