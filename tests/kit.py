@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lethe_offsets.pair import Rule
 from lethe_server.engine.fuse import fuse_lanes
 from lethe_server.engine.service import prepare
 from lethe_server.engine.spec import EngineSpec
+from lethe_server.engine.worker import rule_arguments
 from reference import Lanes, Reference
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -76,7 +77,7 @@ class Served:
             path = self.folder / str(number)
             plus_rank = fuse_lanes(module.adapters(), path)
             if with_rule:
-                self.llm.collective_rpc("lethe_register_rule", args=(number, asdict(module.rule), plus_rank))
+                self.llm.collective_rpc("lethe_register_rule", args=rule_arguments(number, module.rule, plus_rank))
             self._requests[key] = LoRARequest(key, number, str(path))
         return self._requests[key]
 

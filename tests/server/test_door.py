@@ -7,21 +7,13 @@ from typing import Any
 
 import pytest
 
-from fakes import FakeClient, answer, resident
+from fakes import FakeClient, answer
 from lethe_server.auth import Caller
 from lethe_server.door import Door
 from lethe_server.errors import GenerationFailed, ModelNotFound, UnroutedRequest
 from lethe_server.residents import Resident, Residents
 from lethe_server.routing import RouteTable
 from lethe_server.scope import Outcome, RequestScope, entered
-
-
-@pytest.fixture
-def residents() -> Residents:
-    made = Residents()
-    made.add(resident("a", adapter_id=1))
-    made.add(resident("b", adapter_id=2))
-    return made
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakes import module, resident
+from fakes import module
 from lethe_offsets.errors import InvalidInput, ModuleNotFound
 from lethe_server.residents import Residents
 from lethe_server.routing import RouteTable, check_public_name, plan_routes
@@ -59,14 +59,6 @@ def test_routes_that_can_not_be() -> None:
         plan_routes({"x": "other"}, "", [module("a")], False)
     with pytest.raises(InvalidInput, match="routes"):
         plan_routes({"a@b": "a"}, "", [module("a")], False)
-
-
-@pytest.fixture
-def residents() -> Residents:
-    made = Residents()
-    made.add(resident("a", adapter_id=1))
-    made.add(resident("b", adapter_id=2))
-    return made
 
 
 def test_a_client_gets_public_names_only(residents: Residents) -> None:

@@ -16,6 +16,7 @@ from torch.nn import Module
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from lethe_offsets import module as forget
+from lethe_offsets import special
 from lethe_offsets.manifest import LANES
 from lethe_offsets.pair import Rule, RuleRows, apply_rules
 
@@ -35,10 +36,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 def special_ids(large: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """Special and end-of-sequence ids, which a rule may pin: long, shape [s], as the engine has them."""
-    ids = set(tokenizer.all_special_ids)
-    for end in (large.config.eos_token_id, getattr(large.generation_config, "eos_token_id", None)):
-        ids |= set(end if isinstance(end, list | tuple) else [] if end is None else [end])
-    return torch.tensor(sorted(i for i in ids if i < large.config.vocab_size), dtype=torch.long)
+    ends = (large.config.eos_token_id, getattr(large.generation_config, "eos_token_id", None))
+    return torch.tensor(special.special_ids(tokenizer.all_special_ids, ends, large.config.vocab_size), dtype=torch.long)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

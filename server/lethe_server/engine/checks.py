@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+from lethe_offsets import special
 from lethe_offsets.adapter import LaneAdapter
 from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 from lethe_offsets.manifest import Lane
@@ -101,13 +102,10 @@ def check_tokenizers(large: PreTrainedTokenizerBase, small: PreTrainedTokenizerB
 
 def special_ids(large: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, model: str) -> tuple[int, ...]:
     """Special and end-of-sequence ids of the large model, those of its generation config included."""
-    ids = set(tokenizer.all_special_ids)
-    sources: list[Any] = [large.eos_token_id]
+    ends: list[Any] = [large.eos_token_id]
     with suppress(OSError, ValueError):  # a model without a generation config has no further end tokens
-        sources.append(GenerationConfig.from_pretrained(model).eos_token_id)
-    for source in sources:
-        ids |= set(source if isinstance(source, list | tuple) else [] if source is None else [source])
-    return tuple(sorted(i for i in ids if i < large.vocab_size))
+        ends.append(GenerationConfig.from_pretrained(model).eos_token_id)
+    return special.special_ids(tokenizer.all_special_ids, ends, large.vocab_size)
 
 
 def check_module(module: Module, adapters: Mapping[Lane, LaneAdapter], small: SmallModelFacts, max_rank: int) -> None:
