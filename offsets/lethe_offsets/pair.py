@@ -63,18 +63,17 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleRows:
-    """Rules of n rows as tensors, float32 or bool, each of shape [n]; the flags say on the host which terms occur.
+    """Rules of n rows as tensors, float32, bool or long, each of shape [n]; the flags say on the host which terms occur.
 
-    active: the row has a module. known: its rule is known; a row with a module but no rule comes out as NaN.
+    strength: NaN where a row has a module and its rule is unknown. active: the row has a module; None where all have.
     """
 
-    active: Tensor
-    known: Tensor
     strength: Tensor
     pin_special: Tensor
     log_plausibility: Tensor
     clip: Tensor
     rank_k: Tensor
+    active: Tensor | None
     any_pin: bool
     any_plausibility: bool
     any_clip: bool
@@ -90,30 +89,31 @@ class RuleRows:
 
         ranks = [rule.rank_k if rule.mode == "rank" else 0 for rule in known]
         return cls(
-            active=torch.ones(len(known), dtype=torch.bool, device=device),
-            known=torch.tensor([rule is not None for rule in rules], dtype=torch.bool, device=device),
-            strength=floats([rule.strength for rule in known]),
+            strength=floats([rule.strength if rule else math.nan for rule in rules]),
             pin_special=torch.tensor([rule.pin_special for rule in known], dtype=torch.bool, device=device),
             log_plausibility=floats([math.log(r.plausibility) if r.plausibility else -math.inf for r in known]),
             clip=floats([math.inf if rule.clip is None else rule.clip for rule in known]),
             rank_k=torch.tensor(ranks, dtype=torch.long, device=device),
+            active=None,
             any_pin=any(rule.pin_special for rule in known),
             any_plausibility=any(rule.plausibility > 0.0 for rule in known),
             any_clip=any(rule.clip is not None for rule in known),
             max_rank_k=max(ranks, default=0),
         )
 
-    def take(self, rows: Tensor) -> RuleRows:
-        """The rules of ``rows`` (long, shape [m]); a negative index is a row without a module."""
-        index = rows.clamp_min(0)
+    def take(self, rows: Tensor, all_active: bool = False) -> RuleRows:
+        """The rules of ``rows`` (long, shape [m]); a negative index is a row without a module.
+
+        all_active: there is none. Terms that no rule has are not gathered.
+        """
+        index = rows if all_active else rows.clamp_min(0)
         return RuleRows(
-            active=self.active[index] & (rows >= 0),
-            known=self.known[index],
             strength=self.strength[index],
-            pin_special=self.pin_special[index],
-            log_plausibility=self.log_plausibility[index],
-            clip=self.clip[index],
-            rank_k=self.rank_k[index],
+            pin_special=self.pin_special[index] if self.any_pin else self.pin_special,
+            log_plausibility=self.log_plausibility[index] if self.any_plausibility else self.log_plausibility,
+            clip=self.clip[index] if self.any_clip else self.clip,
+            rank_k=self.rank_k[index] if self.max_rank_k else self.rank_k,
+            active=None if all_active else rows >= 0,
             any_pin=self.any_pin,
             any_plausibility=self.any_plausibility,
             any_clip=self.any_clip,
@@ -138,8 +138,9 @@ def apply_rules(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows, spe
     NaN throughout: the caller must fail its request. Differentiable in ``plus`` and ``minus`` for linear rules.
     """
     large = large.float()
-    offset = pad_offset(plus.float() - minus.float(), large.shape[-1])
-    sound = rules.known & torch.isfinite(offset).all(dim=-1)
+    offset = pad_offset(plus.float() - minus, large.shape[-1])
+    # Zero, or NaN for a row with an offset that is not finite: cheaper than asking every element.
+    poison = offset.detach().sum(dim=-1, keepdim=True) * 0.0
     if rules.any_clip:
         offset = torch.minimum(torch.maximum(offset, -rules.clip[:, None]), rules.clip[:, None])
     shift = offset * rules.strength[:, None]
@@ -154,8 +155,8 @@ def apply_rules(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows, spe
         out = torch.where(linear, out, ranked)
     if rules.any_pin:
         out = torch.where(rules.pin_special[:, None], _pin(large, out, special_ids), out)
-    out = torch.where(sound[:, None], out, math.nan)
-    return torch.where(rules.active[:, None], out, large)
+    out = out + poison
+    return out if rules.active is None else torch.where(rules.active[:, None], out, large)
 
 
 def _most_negative(shift: Tensor, rules: RuleRows, special_ids: Tensor) -> Tensor:

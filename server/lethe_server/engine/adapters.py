@@ -1,8 +1,8 @@
-"""Adapter slots: which row carries which module, and the adapters' products for both lanes at once.
+"""Adapter slots: which row carries which module, and the adapters' products for both lanes.
 
-Stands in for vLLM's punica wrapper: vLLM moves adapters in and out of slots and says which token uses which one; here
-all slots are computed with two products and a mask of each row's slot and lane. Nothing depends on the data, so it
-compiles and is captured in graphs.
+Stands in for vLLM's punica wrapper: vLLM moves adapters in and out of slots and says which token uses which one. The
+products are one operator of ours on the CPU (``adapters.cpp``); elsewhere all slots are computed at once and masked by
+each row's slot and lane. Nothing in the graph depends on the data, so both compile and are captured.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class AdapterSlots:
         self.rank_index = torch.arange(rank, device=device)
         self.slot_index = torch.arange(slots, device=device)
         self.rules = RuleRows.stack([None] * slots, device)
+        self.weights = torch.empty(0)  # of all layers, see LayerAdapters
         self.any_module = False
+        self.all_modules = False
         self._layout: list[int | None] = [None] * slots
         self._known: dict[int, SlotRule] = {}
 
@@ -57,42 +59,21 @@ class AdapterSlots:
     ) -> None:
         """Called by vLLM's adapter manager when a step's rows or the slots change."""
         slot_of = {adapter: slot for slot, adapter in enumerate(lora_index_to_id) if adapter is not None}
-        rows = [slot_of[adapter] if adapter > 0 else -1 for adapter in mapping.index_mapping]
-        self.any_module = any(row >= 0 for row in rows)
+        slot_of[0] = -1
+        rows = [slot_of[adapter] for adapter in mapping.index_mapping]
+        self.any_module = max(rows, default=-1) >= 0
+        self.all_modules = min(rows, default=-1) >= 0
         self.token_slots[: len(rows)].copy_(torch.tensor(rows, dtype=torch.long), non_blocking=True)
         if lora_index_to_id != self._layout:
             self._layout = list(lora_index_to_id)
             self._rebuild()
 
-    def add_lora_linear(
-        self,
-        y: Tensor,
-        x: Tensor,
-        lora_a_stacked: tuple[Tensor, ...],
-        lora_b_stacked: tuple[Tensor, ...],
-        scale: float,
-        output_slices: tuple[int, ...],
-        **kwargs: Any,
-    ) -> Tensor:
-        """``y[rows of a slot and lane] += x @ A.T @ B.T`` in place.
-
-        y [2n, out], x [2n, in]: minus rows, then plus rows. A [slots, 1, rank, in] and B [slots, 1, out, rank] per
-        slice of a fused projection; B lies transposed in memory (see :func:`transpose_storage`).
-        """
-        mask = self._row_mask(x.shape[0] // 2).to(x.dtype)
-        offset = 0
-        for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            hidden = (x @ a.reshape(-1, a.shape[-1]).T) * mask
-            y[:, offset : offset + width] += hidden @ b.transpose(-1, -2).reshape(-1, b.shape[-2])
-            offset += width
-        return y
-
-    def _row_mask(self, tokens: int) -> Tensor:
-        """[2 * tokens, slots * rank] bool: the ranks of the row's slot that belong to its lane."""
+    def row_mask(self, tokens: int) -> Tensor:
+        """[2 * tokens, slots, rank] bool: the ranks of the row's slot that belong to its lane."""
         mine = self.token_slots[:tokens, None] == self.slot_index
         plus = self.rank_index < self.plus_ranks[:, None]
         lanes = torch.stack([~plus, plus])
-        return (mine[None, :, :, None] & lanes[:, None]).reshape(2 * tokens, self.slots * self.rank)
+        return (mine[:, None, :, None] & lanes).flatten(0, 1)
 
     def _rebuild(self) -> None:
         entries = [self._known.get(adapter) if adapter is not None else None for adapter in self._layout]
@@ -101,9 +82,52 @@ class AdapterSlots:
         self.plus_ranks.copy_(torch.tensor(ranks, dtype=torch.long))
 
 
-def transpose_storage(stacked: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The same B matrices [slots, 1, out, rank] as views of [slots, 1, rank, out] memory.
+class LayerAdapters:
+    """One linear layer's adapters in all slots; vLLM goes on writing them through the views that ``views`` gives.
 
-    One product over all slots needs [slots * rank, out] in one piece; vLLM goes on writing through the view.
+    a [slots, slices, rank, in] and b [slots, rank, out] lie one behind the other in ``weights`` from ``start`` on: the
+    slices are those of a fused projection, their outputs (``widths``) side by side. One product then serves every slot
+    and slice without a copy, and the compiled model has one input for all layers.
     """
-    return tuple(b.transpose(-1, -2).contiguous().transpose(-1, -2) for b in stacked)
+
+    def __init__(self, slots: AdapterSlots, start: int, size_in: int, widths: Sequence[int], fused: bool) -> None:
+        self.slots = slots
+        self.start = start
+        self.size_in = size_in
+        self.widths = list(widths)
+        self.fused = fused
+
+    @staticmethod
+    def numel(slots: AdapterSlots, size_in: int, widths: Sequence[int]) -> int:
+        return slots.slots * slots.rank * (len(widths) * size_in + sum(widths))
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """a and b, views of ``weights``."""
+        slots, rank, slices = self.slots.slots, self.slots.rank, len(self.widths)
+        size_a = slots * slices * rank * self.size_in
+        own = self.slots.weights[self.start : self.start + self.numel(self.slots, self.size_in, self.widths)]
+        return own[:size_a].view(slots, slices, rank, self.size_in), own[size_a:].view(slots, rank, -1)
+
+    def views(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """A [slots, 1, rank, in] and B [slots, 1, width, rank] of each slice, as vLLM stacks them."""
+        a, b = self.matrices()
+        return tuple(a.split(1, dim=1)), tuple(b[:, None].transpose(-1, -2).split(self.widths, dim=-2))
+
+    def add_lora_linear(self, y: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
+        """``y[rows of a slot and lane] += x @ A.T @ B`` in place, called by vLLM's wrapped layer.
+
+        y [2n, out], x [2n, in]: a token's minus row, then its plus row.
+        """
+        slots = self.slots
+        if self.fused:
+            torch.ops.lethe.add_adapters(
+                y, x, slots.weights, self.start, slots.rank, self.widths, slots.token_slots, slots.plus_ranks
+            )
+            return
+        a, b = self.matrices()
+        mask = slots.row_mask(x.shape[0] // 2).to(x.dtype)
+        hidden = (x @ a.flatten(0, 2).T).view(-1, slots.slots, len(self.widths), slots.rank) * mask[:, :, None]
+        start = 0
+        for place, width in enumerate(self.widths):
+            y[:, start : start + width] += hidden[:, :, place].flatten(1) @ b[..., start : start + width].flatten(0, 1)
+            start += width

@@ -6,12 +6,18 @@ Written against 0.32 (CPU). Each function says what it relies on; the engine tes
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from torch import nn
+from vllm import envs
 from vllm.config import CompilationMode, ModelConfig, VllmConfig
 from vllm.config.lora import MaxLoRARanks
+from vllm.forward_context import get_forward_context
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.model_loader import get_model_loader
@@ -19,7 +25,7 @@ from vllm.model_executor.model_loader.utils import initialize_model
 from vllm.platforms import current_platform
 
 from lethe_offsets.errors import InvalidInput
-from lethe_server.engine.adapters import AdapterSlots
+from lethe_server.engine.adapters import AdapterSlots, LayerAdapters
 from lethe_server.engine.lanes import join_lanes
 from lethe_server.engine.spec import EngineSpec, PairConfig
 
@@ -35,6 +41,16 @@ def adapter_rank(rank: int) -> int:
         if candidate >= rank >= 1:
             return int(candidate)
     raise InvalidInput("max_module_rank", rank, f"1 to {accepted[-1]}")
+
+
+def cache_folder() -> Path:
+    """Where vLLM keeps compiled code (``VLLM_CACHE_ROOT``)."""
+    return Path(envs.VLLM_CACHE_ROOT) / "lethe"
+
+
+def serving() -> bool:
+    """Whether this forward pass answers requests; vLLM's warm-up and profiling passes carry no attention metadata."""
+    return get_forward_context().attn_metadata is not None
 
 
 def additional_config(vllm_config: VllmConfig) -> Mapping[str, Any]:
@@ -94,18 +110,47 @@ def small_model_config(vllm_config: VllmConfig, small_model: str) -> ModelConfig
     )
 
 
+@contextmanager
+def _heads_of_both_lanes() -> Iterator[None]:
+    """Attention layers made within hold twice the heads they are asked for, see ``lanes.py``.
+
+    Relies on every family making its layers through ``Attention.__init__`` with its own rank's share of the heads.
+    """
+    plain = Attention.__init__
+
+    def doubled(self: Any, num_heads: int, *args: Any, **kwargs: Any) -> None:
+        bound = signature(plain).bind(self, num_heads, *args, **kwargs)
+        values = bound.arguments
+        if values.get("extra_impl_args", {}).get("sinks") is not None:
+            raise ValueError("the small model's attention has sinks, which a pair can't hold")
+        values["num_kv_heads"] = 2 * (values.get("num_kv_heads") or num_heads)
+        values["num_heads"] = 2 * num_heads
+        if values.get("alibi_slopes") is not None:
+            values["alibi_slopes"] = 2 * list(values["alibi_slopes"])
+        plain(*bound.args, **bound.kwargs)
+
+    Attention.__init__ = doubled  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Attention.__init__ = plain  # type: ignore[method-assign]
+
+
 def build_pair(vllm_config: VllmConfig, small_config: ModelConfig, pair: PairConfig, prefix: str) -> nn.Module:
-    """The small model with two lanes. Its compile tag keeps its compiled code apart from the large model's."""
+    """The small model with two lanes. Its compile tag keeps its compiled code apart from the large model's.
+
+    A step has two of its rows for each token, so it is compiled for twice the tokens.
+    """
     from vllm.compilation.backends import set_model_tag
 
     config = _derived_config(vllm_config, pair)
     config.model_config = small_config
     config.quant_config = VllmConfig._get_quantization_config(small_config, vllm_config.load_config)
-    with set_model_tag("lethe_pair"):
-        small: nn.Module = initialize_model(vllm_config=config, prefix=f"{prefix}.minus")
-    with set_model_tag("lethe_twin"):
-        twin = initialize_model(vllm_config=config, prefix=f"{prefix}.plus")
-    join_lanes(small, twin, Attention)
+    config.scheduler_config = copy.copy(vllm_config.scheduler_config)
+    config.scheduler_config.max_num_batched_tokens *= 2
+    with set_model_tag("lethe_pair"), _heads_of_both_lanes():
+        small: nn.Module = initialize_model(vllm_config=config, prefix=prefix)
+    join_lanes(small, Attention)
     return small
 
 
@@ -150,12 +195,24 @@ def restrict_adapters(vllm_config: VllmConfig, small: nn.Module, prefix: str) ->
         ]
 
 
-def install_adapter_slots(manager: Any, slots: AdapterSlots) -> None:
-    """Put our products in the place of vLLM's per-row kernels, in the manager and in every wrapped layer."""
+def install_adapter_slots(manager: Any, slots: AdapterSlots, fused: bool) -> None:
+    """Put our products in the place of vLLM's per-row kernels, and our storage in the place of its stacked weights.
+
+    fused: whether the products are the operator of ``kernels.py``.
+    """
     for key in manager.punica_wrapper_mapping:
         manager.punica_wrapper_mapping[key] = slots
-    for layer in manager.modules.values():
-        layer.set_mapping(slots)
+    starts, total = [], 0
+    shapes = {layer: [b.shape[-2] for b in layer.lora_b_stacked] for layer in manager.modules.values()}
+    for layer, widths in shapes.items():
+        starts.append(total)
+        total += LayerAdapters.numel(slots, layer.lora_a_stacked[0].shape[-1], widths)
+    some = next(iter(shapes)).lora_a_stacked[0]
+    slots.weights = torch.zeros(total, dtype=some.dtype, device=some.device)
+    for (layer, widths), start in zip(shapes.items(), starts, strict=True):
+        adapters = LayerAdapters(slots, start, layer.lora_a_stacked[0].shape[-1], widths, fused)
+        layer.lora_a_stacked, layer.lora_b_stacked = adapters.views()
+        layer.set_mapping(adapters)
 
 
 def shared_context(spec: EngineSpec) -> int:

@@ -11,8 +11,9 @@ from vllm.config import VllmConfig
 from vllm.model_executor.models.interfaces import SupportsLoRA
 from vllm.platforms import current_platform
 
-from lethe_server.engine import compat
-from lethe_server.engine.adapters import AdapterSlots, SlotRule, transpose_storage
+from lethe_server.engine import compat, kernels
+from lethe_server.engine.adapters import AdapterSlots, SlotRule
+from lethe_server.engine.lanes import pair_rows
 from lethe_server.engine.logits import OffsetLogitsProcessor
 from lethe_server.engine.spec import PairConfig
 
@@ -47,8 +48,17 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         self.packed_modules_mapping = dict(getattr(self.pair, "packed_modules_mapping", {}))
         self.hf_to_vllm_mapper = compat.AdapterNames(self.pair, PAIR_PREFIX)
         compat.restrict_adapters(vllm_config, self.pair, PAIR_PREFIX)
-        self._last_small_id = self.small_config.get_vocab_size() - 1
+        # Ids in the large model's padding are no tokens; the small model may have no embedding for them.
+        small_vocab = self.small_config.get_vocab_size()
+        wider = self.config.get_text_config().vocab_size > small_vocab
+        self._last_small_id = small_vocab - 1 if wider else None
         self._max_tokens = vllm_config.scheduler_config.max_num_batched_tokens
+        rows = 2 * self._max_tokens
+        self.register_buffer("_pair_ids", torch.zeros(rows, dtype=torch.long), persistent=False)
+        self.register_buffer("_pair_positions", torch.zeros(rows, dtype=torch.long), persistent=False)
+        self._fused = pair.compile and compat.on_cpu()
+        if self._fused:
+            kernels.load(compat.cache_folder())
         self._adapters: AdapterSlots | None = None
         self._lora_manager: Any = None
 
@@ -62,9 +72,7 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         self._lora_manager = manager
         lora = manager.lora_config
         self._adapters = AdapterSlots(lora.max_loras, lora.max_lora_rank, self._max_tokens, manager.device)
-        compat.install_adapter_slots(manager, self._adapters)
-        for layer in manager.modules.values():
-            layer.lora_b_stacked = transpose_storage(layer.lora_b_stacked)
+        compat.install_adapter_slots(manager, self._adapters, self._fused)
 
     def register_rule(self, adapter_id: int, entry: SlotRule) -> None:
         self._slots().register(adapter_id, entry)
@@ -89,15 +97,23 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
         large = self.large(input_ids, positions)
-        # Ids in the large model's padding are no tokens; the small model may have no embedding for them.
-        known = input_ids.clamp_max(self._last_small_id)
-        lanes = self.pair(torch.cat([known, known]), torch.cat([positions, positions]))
-        minus, plus = lanes.chunk(2)
-        if self._adapters is None:
+        adapters = self._adapters
+        if adapters is None:
             slots = torch.full_like(large[:, :1], -1)
         else:
-            slots = self._adapters.token_slots[: large.shape[0], None].to(large.dtype)
-        return torch.cat([large, minus, plus, slots], dim=-1)
+            slots = adapters.token_slots[: large.shape[0], None].to(large.dtype)
+        if adapters is not None and not adapters.any_module and compat.serving():
+            # Nothing is asked of the pair. NaN: should its rows be looked at all the same, their requests fail.
+            lanes = large.new_full((large.shape[0], 2 * self.small_config.get_hidden_size()), torch.nan)
+        else:
+            lanes = self._lanes(input_ids, positions)
+        return torch.cat([large, lanes, slots], dim=-1)
+
+    def _lanes(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        """[n, 2 * small hidden]: minus, then plus."""
+        known = input_ids if self._last_small_id is None else input_ids.clamp_max(self._last_small_id)
+        lanes: Tensor = self.pair(pair_rows(known, self._pair_ids), pair_rows(positions, self._pair_positions))
+        return lanes.view(input_ids.shape[0], -1)
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
         logits: Tensor | None = self.logits_processor(self.large, self.pair, hidden_states, self._adapters)

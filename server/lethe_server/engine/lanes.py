@@ -1,4 +1,8 @@
-"""One small model, two lanes: every weight is read once for both, each lane keeps its own KV cache."""
+"""One small model, two lanes: every weight is read once for both, one attention call serves both.
+
+Rows come in pairs, a token's minus row and then its plus row. Attention treats every head by itself, so a token's two
+rows are one row with twice the heads: a view, and one KV cache that holds both lanes.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,32 @@ import torch
 from torch import Tensor, nn
 
 
-class LaneAttention(nn.Module):
-    """An attention layer for rows [minus; plus]: the halves go to two layers with a KV cache each."""
+def pair_rows(values: Tensor, out: Tensor) -> Tensor:
+    """Each token's value [n] twice in a row: [2n], written into ``out`` [at least 2n].
 
-    def __init__(self, minus: nn.Module, plus: nn.Module) -> None:
+    The buffer outlives the step: a captured graph reads its inputs at the addresses it was captured with.
+    """
+    rows = out[: 2 * values.shape[0]]
+    rows.view(-1, 2).copy_(values[:, None])
+    return rows
+
+
+class LaneAttention(nn.Module):
+    """An attention layer with the heads of both lanes, for rows in pairs."""
+
+    def __init__(self, attention: nn.Module) -> None:
         super().__init__()
-        self.minus = minus
-        self.plus = plus
+        self.attention = attention
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        rows = query.shape[0] // 2
-        minus = self.minus(query[:rows], key[:rows], value[:rows])
-        plus = self.plus(query[rows:], key[rows:], value[rows:])
-        return torch.cat([minus, plus])
+        """query, key and value [2n, heads * head size] to [2n, heads * head size]."""
+        tokens = query.shape[0] // 2
+        both: Tensor = self.attention(*(rows.reshape(tokens, -1) for rows in (query, key, value)))
+        return torch.reshape(both, (2 * tokens, -1))
 
 
-def join_lanes(small: nn.Module, twin: nn.Module, attention: type[nn.Module]) -> None:
-    """Give each attention layer of ``small`` (the minus lane) its namesake in ``twin`` as plus lane; the rest of the
-    twin is dropped with it.
+def join_lanes(small: nn.Module, attention: type[nn.Module]) -> None:
+    """Wrap the attention layers of ``small``, built with twice their heads.
 
     attention: the class of vLLM's attention layers. Raises ValueError if the small model has none.
     """
@@ -32,5 +44,4 @@ def join_lanes(small: nn.Module, twin: nn.Module, attention: type[nn.Module]) ->
         raise ValueError("the small model has no attention layer of vLLM's own; its family is not supported as a pair")
     for name in layers:
         parent_name, _, attribute = name.rpartition(".")
-        parent = small.get_submodule(parent_name)
-        setattr(parent, attribute, LaneAttention(small.get_submodule(name), twin.get_submodule(name)))
+        setattr(small.get_submodule(parent_name), attribute, LaneAttention(small.get_submodule(name)))

@@ -33,16 +33,16 @@ class OffsetLogitsProcessor(LogitsProcessor):
 
         Without a module in the batch the pair's heads are skipped and the large model's logits pass untouched.
         """
-        widths = [large.config.hidden_size, small.config.hidden_size, small.config.hidden_size, 1]
-        large_rows, minus_rows, plus_rows, slots = torch.split(hidden, widths, dim=-1)
+        widths = [large.config.hidden_size, 2 * small.config.hidden_size, 1]
+        large_rows, pair_rows, slots = torch.split(hidden, widths, dim=-1)
         large_logits: Tensor | None = large.compute_logits(large_rows)
         if adapters is None or not adapters.any_module:
             return large_logits
-        pair_logits = small.compute_logits(torch.cat([minus_rows, plus_rows]))
+        pair_logits = small.compute_logits(pair_rows.reshape(2 * hidden.shape[0], -1))
         if large_logits is None or pair_logits is None:
             return None
-        minus, plus = pair_logits.chunk(2)
-        rules = adapters.rules.take(slots[:, 0].round().long())
+        minus, plus = pair_logits.unflatten(0, (-1, 2)).unbind(1)
+        rules = adapters.rules.take(slots[:, 0].long(), adapters.all_modules)
         logits = apply_rules(large_logits, plus, minus, rules, self.special_ids)
         if not self.isolate_rows:
             logits = torch.where(logits.isnan().any(), torch.nan, logits)

@@ -1,0 +1,168 @@
+// The adapters' products for rows in pairs (minus, plus), on the CPU: work only for rows that have a module, no copy
+// of a weight, one call per layer. Tokens of one module that follow each other are computed together, few of them row
+// by row, many as matrix products.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+// Multiply-adds, measured with AVX-512: where matrix products overtake single rows, and what is worth a thread.
+constexpr int64_t kProductWork = 1 << 22;
+constexpr int64_t kThreadWork = 1 << 16;
+constexpr int64_t kBlock = 4;  // rows that share each weight read
+
+struct Layer {
+  int64_t slices, rank, in, out;
+  std::vector<int64_t> starts;  // first output of each slice of a fused projection; one more entry ends the last
+};
+
+// Rows of one slot and lane, from `row` on and two apart: ranks from..to of the slot act on them.
+struct Block {
+  int64_t row, slot, from, to, rows;
+};
+
+// y[out] += sum over slices and ranks from..to of (x . a[slice, rank]) * b[rank, outputs of the slice], for `Rows` rows
+// of y and x, each two rows apart.
+template <typename T, int64_t Rows>
+void add_rows(T* y, const T* x, const T* a, const T* b, const Layer& layer, int64_t from, int64_t to, float* scratch) {
+  float* input = scratch;                  // [Rows, in]
+  float* sum = scratch + Rows * layer.in;  // [Rows, out]
+  for (int64_t r = 0; r < Rows; ++r)
+    for (int64_t i = 0; i < layer.in; ++i) input[r * layer.in + i] = static_cast<float>(x[2 * r * layer.in + i]);
+  std::fill_n(sum, Rows * layer.out, 0.0f);
+  for (int64_t slice = 0; slice < layer.slices; ++slice) {
+    const int64_t first = layer.starts[slice], last = layer.starts[slice + 1];
+    for (int64_t rank = from; rank < to; ++rank) {
+      const T* down = a + (slice * layer.rank + rank) * layer.in;
+      const T* up = b + rank * layer.out;
+      float hidden[Rows] = {};
+#pragma omp simd reduction(+ : hidden)
+      for (int64_t i = 0; i < layer.in; ++i) {
+        const float weight = static_cast<float>(down[i]);
+        for (int64_t r = 0; r < Rows; ++r) hidden[r] += input[r * layer.in + i] * weight;
+      }
+#pragma omp simd
+      for (int64_t o = first; o < last; ++o) {
+        const float weight = static_cast<float>(up[o]);
+        for (int64_t r = 0; r < Rows; ++r) sum[r * layer.out + o] += hidden[r] * weight;
+      }
+    }
+  }
+  for (int64_t r = 0; r < Rows; ++r) {
+    T* row = y + 2 * r * layer.out;
+    for (int64_t o = 0; o < layer.out; ++o) {
+      row[o] = static_cast<T>(static_cast<float>(row[o]) + sum[r * layer.out + o]);
+    }
+  }
+}
+
+template <typename T>
+void add_block(T* y, const T* x, const T* a, const T* b, const Layer& layer, const Block& block, float* scratch) {
+  const auto call = [&](auto rows) {
+    add_rows<T, decltype(rows)::value>(y, x, a, b, layer, block.from, block.to, scratch);
+  };
+  switch (block.rows) {
+    case 1: return call(std::integral_constant<int64_t, 1>{});
+    case 2: return call(std::integral_constant<int64_t, 2>{});
+    case 3: return call(std::integral_constant<int64_t, 3>{});
+    default: return call(std::integral_constant<int64_t, kBlock>{});
+  }
+}
+
+// Where a layer's adapters lie in the weights of all layers: a [slices, rank, in] and b [rank, out] of each slot.
+struct Slots {
+  const at::Tensor& weights;
+  const Layer& layer;
+  int64_t start, size_a;
+
+  int64_t a_at(int64_t slot) const { return start + slot * layer.slices * layer.rank * layer.in; }
+  int64_t b_at(int64_t slot) const { return start + size_a + slot * layer.rank * layer.out; }
+};
+
+// The same for all rows of y [m, out] and x [m, in], strided by row.
+void add_product(const at::Tensor& y, const at::Tensor& x, const Slots& slots, int64_t slot, int64_t from,
+                 int64_t to) {
+  const Layer& layer = slots.layer;
+  const int64_t ranks = to - from;
+  const auto part = [&](int64_t at, at::IntArrayRef shape) {
+    return slots.weights.narrow(0, at, c10::multiply_integers(shape)).view(shape);
+  };
+  const at::Tensor a = part(slots.a_at(slot), {layer.slices, layer.rank, layer.in}).narrow(1, from, ranks);
+  const at::Tensor b = part(slots.b_at(slot), {layer.rank, layer.out}).narrow(0, from, ranks);
+  const at::Tensor hidden = at::mm(x, a.reshape({layer.slices * ranks, layer.in}).t());
+  for (int64_t slice = 0; slice < layer.slices; ++slice) {
+    const int64_t first = layer.starts[slice], width = layer.starts[slice + 1] - first;
+    y.narrow(1, first, width).addmm_(hidden.narrow(1, slice * ranks, ranks), b.narrow(1, first, width));
+  }
+}
+
+template <typename T>
+void add_typed(at::Tensor& y, const at::Tensor& x, const Slots& slots, const int64_t* token_slots,
+               const int64_t* plus_ranks, int64_t tokens) {
+  const Layer& layer = slots.layer;
+  const int64_t row_work = layer.rank * (layer.slices * layer.in + layer.out);
+  std::vector<Block> blocks;
+  for (int64_t token = 0; token < tokens;) {
+    const int64_t slot = token_slots[token];
+    int64_t end = token + 1;
+    while (end < tokens && token_slots[end] == slot) ++end;
+    for (int64_t lane = 0; lane < 2 && slot >= 0; ++lane) {
+      const int64_t from = lane ? 0 : plus_ranks[slot], to = lane ? plus_ranks[slot] : layer.rank;
+      if (from == to) continue;
+      if ((end - token) * row_work >= kProductWork) {
+        add_product(y.view({tokens, 2, layer.out}).select(1, lane).narrow(0, token, end - token),
+                    x.view({tokens, 2, layer.in}).select(1, lane).narrow(0, token, end - token), slots, slot, from, to);
+        continue;
+      }
+      for (int64_t row = token; row < end; row += kBlock) {
+        blocks.push_back({2 * row + lane, slot, from, to, std::min(kBlock, end - row)});
+      }
+    }
+    token = end;
+  }
+  if (blocks.empty()) return;
+  const T *x_data = x.const_data_ptr<T>(), *weights = slots.weights.const_data_ptr<T>();
+  T* y_data = y.mutable_data_ptr<T>();
+  at::parallel_for(0, blocks.size(), std::max<int64_t>(1, kThreadWork / row_work), [&](int64_t begin, int64_t end) {
+    static thread_local std::vector<float> scratch;
+    scratch.resize(kBlock * (layer.in + layer.out));
+    for (int64_t at = begin; at < end; ++at) {
+      const Block& block = blocks[at];
+      add_block(y_data + block.row * layer.out, x_data + block.row * layer.in, weights + slots.a_at(block.slot),
+                weights + slots.b_at(block.slot), layer, block, scratch.data());
+    }
+  });
+}
+
+// y [2n, out] and x [2n, in], contiguous. weights: a [slots, slices, rank, in] and b [slots, rank, out] from `start`
+// on. widths: outputs of each slice. token_slots [at least n] and plus_ranks [slots]: int64; a negative slot is a token
+// without a module.
+void add_adapters(at::Tensor& y, const at::Tensor& x, const at::Tensor& weights, int64_t start, int64_t rank,
+                  at::IntArrayRef widths, const at::Tensor& token_slots, const at::Tensor& plus_ranks) {
+  const int64_t tokens = x.size(0) / 2;
+  const int64_t* slot_of = token_slots.const_data_ptr<int64_t>();
+  if (std::all_of(slot_of, slot_of + tokens, [](int64_t slot) { return slot < 0; })) return;
+  Layer layer{static_cast<int64_t>(widths.size()), rank, x.size(1), y.size(1), {0}};
+  for (const int64_t width : widths) layer.starts.push_back(layer.starts.back() + width);
+  TORCH_CHECK(layer.starts.back() == layer.out, "add_adapters: slices of ", layer.starts.back(), " for ", layer.out);
+  TORCH_CHECK(y.is_contiguous() && weights.is_contiguous(), "add_adapters: y and weights must be contiguous");
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, y.scalar_type(), "add_adapters", [&] {
+    const Slots slots{weights, layer, start, plus_ranks.size(0) * layer.slices * rank * layer.in};
+    add_typed<scalar_t>(y, x.contiguous(), slots, slot_of, plus_ranks.const_data_ptr<int64_t>(), tokens);
+  });
+}
+
+}  // namespace
+
+TORCH_LIBRARY(lethe, library) {
+  library.def(
+      "add_adapters(Tensor(a!) y, Tensor x, Tensor weights, int start, int rank, int[] widths, Tensor token_slots, "
+      "Tensor plus_ranks) -> ()");
+}
+TORCH_LIBRARY_IMPL(lethe, CPU, library) { library.impl("add_adapters", &add_adapters); }

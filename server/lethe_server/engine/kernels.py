@@ -1,0 +1,54 @@
+"""The adapters' products as one operator on the CPU (``adapters.cpp``), compiled once on each machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("adapters.cpp")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math")
+
+
+@functools.cache
+def load(cache: Path) -> None:
+    """Register ``torch.ops.lethe.add_adapters``, compiled within ``cache`` unless it lies there already (about 10 s).
+
+    The folder's name holds all that the compiled code depends on, the machine's instructions too: caches are shared.
+    Raises RuntimeError when the compiler fails.
+    """
+    from torch.utils.cpp_extension import load as compile_extension
+
+    made_of = (SOURCE.read_text(encoding="utf-8"), torch.__version__, *FLAGS, _instructions())
+    folder = cache / f"adapters-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "building"):
+        (folder / "lock").unlink(missing_ok=True)  # torch's own; a killed build leaves it, and the next waits for ever
+        compile_extension(
+            "lethe_adapters", [str(SOURCE)], list(FLAGS), build_directory=str(folder), is_python_module=False
+        )
+    torch.library.register_fake("lethe::add_adapters", _fake)
+
+
+def _instructions() -> str:
+    """The processor's instruction sets, as Linux lists them."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+
+
+def _fake(
+    y: Tensor,
+    x: Tensor,
+    weights: Tensor,
+    start: int,
+    rank: int,
+    widths: list[int],
+    token_slots: Tensor,
+    plus_ranks: Tensor,
+) -> None:
+    return None
