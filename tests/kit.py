@@ -92,6 +92,7 @@ def serve(kit: Kit, folder: Path, **options: Any) -> Iterator[Served]:
         served_model_name="kit",
         max_modules_per_batch=options.pop("max_modules_per_batch", 2),
         max_module_rank=32,
+        draft_tokens=options.pop("draft_tokens", 0),
         options={"dtype": "float32", "max_model_len": 256, "block_size": 32, "max_num_seqs": 32, **options},
     )
     llm = LLM(**prepare(spec)[0])

@@ -46,6 +46,7 @@ def serve(
     max_body_bytes: Annotated[int | None, _option("max_body_bytes", "--max-body-bytes", "BYTES")] = None,
     max_modules_per_batch: Annotated[int | None, _option("max_modules_per_batch", "--max-modules-per-batch")] = None,
     max_module_rank: Annotated[int | None, _option("max_module_rank", "--max-module-rank")] = None,
+    draft_tokens: Annotated[int | None, _option("draft_tokens", "--draft-tokens", "NUMBER")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
 ) -> None:
     """Serve a large model with forget modules beside it.
@@ -69,6 +70,7 @@ def serve(
         "max_body_bytes": max_body_bytes,
         "max_modules_per_batch": max_modules_per_batch,
         "max_module_rank": max_module_rank,
+        "draft_tokens": draft_tokens,
     }
     _prepare_children()
     settings = _settings(

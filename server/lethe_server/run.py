@@ -104,6 +104,7 @@ async def _serve(settings: Settings, chosen: options.Options, listening: socket.
         served_model_name=settings.public_name,
         max_modules_per_batch=settings.max_modules_per_batch,
         max_module_rank=settings.max_module_rank,
+        draft_tokens=settings.draft_tokens,
         options=chosen.engine,
     )
     engine = await OffsetEngine.start(spec)

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(8 * 2**20, gt=0, description="Largest request body.")
     max_modules_per_batch: int = Field(4, ge=1, description="Modules that one engine step can mix.")
     max_module_rank: int = Field(64, ge=1, description="Largest adapter rank of a module, both lanes together.")
+    draft_tokens: int = Field(
+        0, ge=0, description="Tokens that the small model drafts for each step (speculative decoding); 0: none."
+    )
     engine: dict[str, Any] = Field({}, description="vLLM's own options by name, such as max_model_len.")
 
     @field_validator("api_keys", "admin_keys")

@@ -45,6 +45,8 @@ def check_options(spec: EngineSpec) -> None:
         raise InvalidInput("hf_overrides", overrides, "a mapping of config keys")
     if overrides and "architectures" in overrides:
         raise InvalidInput("hf_overrides.architectures", overrides["architectures"], "nothing: Lethe sets it")
+    if spec.draft_tokens and spec.options.get("speculative_config"):
+        raise InvalidInput("draft_tokens", spec.draft_tokens, "0 beside --speculative-config; leave one of them out")
     if not 1 <= spec.max_modules_per_batch <= MAX_SLOTS:
         raise InvalidInput("max_modules_per_batch", spec.max_modules_per_batch, f"1 to {MAX_SLOTS}")
 
@@ -85,6 +87,9 @@ def check_models(large: PretrainedConfig, small: PretrainedConfig, spec: EngineS
             raise InvalidInput(field, name, "a decoder-only model; this one is an encoder-decoder")
         if not config.architectures:
             raise InvalidInput(field, name, "a config.json that names its architectures")
+    if spec.draft_tokens and large.vocab_size != small.vocab_size:
+        accepted = f"0: vLLM takes drafts of a model with as many logits only, not {small.vocab_size} for"
+        raise InvalidInput("draft_tokens", spec.draft_tokens, f"{accepted} {large.vocab_size}")
 
 
 def check_tokenizers(large: PreTrainedTokenizerBase, small: PreTrainedTokenizerBase, spec: EngineSpec) -> None:
@@ -141,7 +146,7 @@ def pair_config(spec: EngineSpec, architectures: list[str], ids: tuple[int, ...]
         slots=spec.max_modules_per_batch,
         rank=rank,
         compile=compiles(spec.options),
-        speculative=bool(spec.options.get("speculative_config")),
+        speculative=bool(spec.draft_tokens or spec.options.get("speculative_config")),
     )
 
 

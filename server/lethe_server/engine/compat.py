@@ -231,39 +231,33 @@ def shared_context(spec: EngineSpec) -> int:
     return int(asked)
 
 
-def mend_cpu_seeds() -> None:
-    """Keep a seeded request whose prompt comes in several chunks from ending the engine on the CPU.
+def share_draft_weights() -> None:
+    """Let a draft model that is the pair's small model compute with the pair's own layers.
 
-    vLLM draws a token for every chunk, drops all but the last, and rewinds the request's generator by its offset;
-    CPU generators have none and raise (0.32.0). Here their state is put back instead, which is exact. To go when
-    ``GPUModelRunner._bookkeeping_sync`` no longer calls ``set_offset`` on a CPU generator.
+    vLLM loads a draft model with weights of its own and shares none with a target of another class. Here every layer
+    that holds weights is replaced by its namesake in the pair, before anything is compiled; attention, with its KV
+    cache, stays the draft's. Relies on ``DraftModelProposer.load_model``.
     """
-    from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+    from vllm.v1.spec_decode.draft_model import DraftModelProposer
 
-    if getattr(CPUModelRunner._sample, "rewinds", False):
+    if getattr(DraftModelProposer.load_model, "shares", False):
         return
-    draw, book = CPUModelRunner._sample, CPUModelRunner._bookkeeping_sync
+    load = DraftModelProposer.load_model
 
-    def unfinished(runner: Any) -> dict[int, Any]:
-        mask = runner.discard_request_mask.np
-        return {row: generator for row, generator in runner.input_batch.generators.items() if mask[row]}
+    def load_model(self: Any, target_model: nn.Module) -> None:
+        load(self, target_model)
+        if self.speculative_config.draft_model_config.model == getattr(target_model, "small_model", None):
+            take_layers(self.model, target_model.pair)
 
-    def sample(self: Any, *args: Any, **kwargs: Any) -> Any:
-        states = [(generator, generator.get_state()) for generator in unfinished(self).values()]
-        output = draw(self, *args, **kwargs)
-        for generator, state in states:
-            generator.set_state(state)
-        return output
+    load_model.shares = True  # type: ignore[attr-defined]
+    DraftModelProposer.load_model = load_model  # type: ignore[method-assign]
 
-    def bookkeeping_sync(self: Any, *args: Any, **kwargs: Any) -> Any:
-        held = unfinished(self)
-        for row in held:
-            del self.input_batch.generators[row]
-        try:
-            return book(self, *args, **kwargs)
-        finally:
-            self.input_batch.generators.update(held)
 
-    sample.rewinds = True  # type: ignore[attr-defined]
-    CPUModelRunner._sample = sample  # type: ignore[method-assign]
-    CPUModelRunner._bookkeeping_sync = bookkeeping_sync  # type: ignore[method-assign]
+def take_layers(model: nn.Module, source: nn.Module) -> None:
+    """Replace the layers of ``model`` that hold weights by those of the same name in ``source``, without adapters."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, Attention) or next(layer.parameters(recurse=False), None) is None:
+            continue
+        parent, _, attribute = name.rpartition(".")
+        same = source.get_submodule(name)
+        setattr(model.get_submodule(parent), attribute, getattr(same, "base_layer", same))

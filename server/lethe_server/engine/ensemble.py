@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.model_executor.models.interfaces import SupportsLoRA
-from vllm.platforms import current_platform
 
 from lethe_server.engine import compat, kernels
 from lethe_server.engine.adapters import AdapterSlots, SlotRule
 from lethe_server.engine.lanes import pair_rows
 from lethe_server.engine.logits import OffsetLogitsProcessor
+from lethe_server.engine.mends import mend
 from lethe_server.engine.spec import PairConfig
 
 PAIR_PREFIX = "pair"
@@ -34,10 +34,11 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
-        if current_platform.is_cpu():
-            compat.mend_cpu_seeds()
+        mend()
+        compat.share_draft_weights()
         pair = PairConfig.read(compat.additional_config(vllm_config))
         self.config = vllm_config.model_config.hf_config
+        self.small_model = pair.small_model
         self.small_config = compat.small_model_config(vllm_config, pair.small_model)
         # An empty prefix: the large model's layer names, quantization lists and KV layout are those of plain serving.
         self.large = compat.build_large(vllm_config, pair)

@@ -17,7 +17,8 @@ class EngineSpec:
     """The models of an engine and its limits.
 
     model, small_model: a directory or a hub name. max_modules_per_batch: adapter slots, modules that one step can mix.
-    max_module_rank: largest sum of a module's plus and minus ranks. options: vLLM engine arguments by field name.
+    max_module_rank: largest sum of a module's plus and minus ranks. draft_tokens: how many the small model drafts for
+    each step, with the pair's weights; 0 for none. options: vLLM engine arguments by field name.
     """
 
     model: str
@@ -25,6 +26,7 @@ class EngineSpec:
     served_model_name: str
     max_modules_per_batch: int = 4
     max_module_rank: int = 64
+    draft_tokens: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -57,6 +59,9 @@ class PairConfig:
 def vllm_options(spec: EngineSpec, pair: PairConfig, max_model_len: int, scheduler: str) -> dict[str, Any]:
     """Keyword arguments for vLLM's ``EngineArgs`` (and ``LLM``). scheduler: qualified name of a fail-closed one."""
     options = dict(spec.options)
+    if spec.draft_tokens:
+        draft = {"method": "draft_model", "model": spec.small_model, "num_speculative_tokens": spec.draft_tokens}
+        options["speculative_config"] = draft
     additional = {**options.pop("additional_config", {}), ADDITIONAL_CONFIG_KEY: asdict(pair)}
     return {
         **options,

@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ import torch
 import xgrammar
 
 import tiny
-from kit import Kit, Served, build_kit, serve
+from kit import Kit, Served, serve
 from reference import Reference
 
 KINDS = (None, "plain", "both", "ranked")
@@ -202,23 +201,3 @@ def test_json_schema(engine: Engine) -> None:
         assert tokens == engine.reference.greedy(prompt, engine.kit.lanes(kind), len(tokens), allowed)
         given = [entry[token].logprob for token, entry in zip(tokens, completion.logprobs, strict=True)]
         assert given == pytest.approx(scores, abs=TOLERANCE)
-
-
-def test_draft_model(tmp_path: Path) -> None:
-    """Speculative decoding: drafts are verified against the offset distribution."""
-    kit = build_kit(tmp_path, vocab_padding=0)  # vLLM wants a draft model's head as wide as the large one's
-    with serve(
-        kit,
-        tmp_path / "adapters",
-        enforce_eager=True,
-        speculative_config={"method": "draft_model", "model": str(kit.small), "num_speculative_tokens": 3},
-        disable_log_stats=False,
-    ) as served:
-        engine = Engine(served, kit.reference(), kit)
-        prompts, kinds = prompts_of(8, seed=7), [KINDS[number % 4] for number in range(8)]
-        outputs = engine.generate(prompts, kinds, logprobs=0)
-        for prompt, kind, output in zip(prompts, kinds, outputs, strict=True):
-            expected = engine.reference.greedy(prompt, kit.lanes(kind), NUM_TOKENS)
-            assert list(output.outputs[0].token_ids) == expected, kind
-            engine.check_scores(prompt, output.outputs[0], kind)
-        assert counter(served, "vllm:spec_decode_num_draft_tokens") > 0, "nothing was drafted"

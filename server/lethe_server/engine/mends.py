@@ -1,0 +1,82 @@
+"""Faults of vLLM that any client could meet, mended here until vLLM does; each says when it can go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.platforms import current_platform
+
+
+def mend() -> None:
+    """Called in every process that holds a model; mending twice changes nothing."""
+    if current_platform.is_cpu():
+        mend_cpu_seeds()
+        mend_cpu_drafts()
+
+
+def mend_cpu_seeds() -> None:
+    """Keep a seeded request whose prompt comes in several chunks from ending the engine on the CPU.
+
+    vLLM draws a token for every chunk, drops all but the last, and rewinds the request's generator by its offset;
+    CPU generators have none and raise (0.32.0). Here their state is put back instead, which is exact. To go when
+    ``GPUModelRunner._bookkeeping_sync`` no longer calls ``set_offset`` on a CPU generator.
+    """
+    from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+    if getattr(CPUModelRunner._sample, "rewinds", False):
+        return
+    draw, book = CPUModelRunner._sample, CPUModelRunner._bookkeeping_sync
+
+    def unfinished(runner: Any) -> dict[int, Any]:
+        mask = runner.discard_request_mask.np
+        return {row: generator for row, generator in runner.input_batch.generators.items() if mask[row]}
+
+    def sample(self: Any, *args: Any, **kwargs: Any) -> Any:
+        states = [(generator, generator.get_state()) for generator in unfinished(self).values()]
+        output = draw(self, *args, **kwargs)
+        for generator, state in states:
+            generator.set_state(state)
+        return output
+
+    def bookkeeping_sync(self: Any, *args: Any, **kwargs: Any) -> Any:
+        held = unfinished(self)
+        for row in held:
+            del self.input_batch.generators[row]
+        try:
+            return book(self, *args, **kwargs)
+        finally:
+            self.input_batch.generators.update(held)
+
+    sample.rewinds = True  # type: ignore[attr-defined]
+    CPUModelRunner._sample = sample  # type: ignore[method-assign]
+    CPUModelRunner._bookkeeping_sync = bookkeeping_sync  # type: ignore[method-assign]
+
+
+def mend_cpu_drafts() -> None:
+    """Keep a sampled request from ending the engine, or from being sampled by another's top-k, beside drafts.
+
+    On the CPU vLLM's ``expand_batch_to_tokens`` writes integers into a copy and gives back what lay in memory, and a
+    step without a draft has no largest k (0.32.0). To go when the first gives ``[a, a, b]`` for int32 and
+    ``apply_sampling_constraints`` takes no rows.
+    """
+    from vllm.v1.sample import rejection_sampler
+
+    if getattr(rejection_sampler.expand_batch_to_tokens, "mended", False):
+        return
+
+    def expand_batch_to_tokens(
+        x: Tensor, cu_num_tokens: Tensor, num_tokens: int, replace_from: int = 0, replace_to: int = 0
+    ) -> Tensor:
+        counts = cu_num_tokens.diff(prepend=cu_num_tokens.new_zeros(1))
+        return torch.where(x == replace_from, replace_to, x).repeat_interleave(counts, output_size=num_tokens)
+
+    constrain = rejection_sampler.apply_sampling_constraints
+
+    def apply_sampling_constraints(logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return constrain(logits, *args, **kwargs) if logits.shape[0] else logits
+
+    expand_batch_to_tokens.mended = True  # type: ignore[attr-defined]
+    rejection_sampler.expand_batch_to_tokens = expand_batch_to_tokens
+    rejection_sampler.apply_sampling_constraints = apply_sampling_constraints
