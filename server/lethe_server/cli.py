@@ -47,6 +47,7 @@ def serve(
     max_modules_per_batch: Annotated[int | None, _option("max_modules_per_batch", "--max-modules-per-batch")] = None,
     max_module_rank: Annotated[int | None, _option("max_module_rank", "--max-module-rank")] = None,
     draft_tokens: Annotated[int | None, _option("draft_tokens", "--draft-tokens", "NUMBER")] = None,
+    side_stream: Annotated[bool | None, _option("side_stream", "--side-stream/--no-side-stream")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
 ) -> None:
     """Serve a large model with forget modules beside it.
@@ -71,6 +72,7 @@ def serve(
         "max_modules_per_batch": max_modules_per_batch,
         "max_module_rank": max_module_rank,
         "draft_tokens": draft_tokens,
+        "side_stream": side_stream,
     }
     _prepare_children()
     settings = _settings(

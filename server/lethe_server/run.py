@@ -105,6 +105,7 @@ async def _serve(settings: Settings, chosen: options.Options, listening: socket.
         max_modules_per_batch=settings.max_modules_per_batch,
         max_module_rank=settings.max_module_rank,
         draft_tokens=settings.draft_tokens,
+        side_stream=settings.side_stream,
         options=chosen.engine,
     )
     engine = await OffsetEngine.start(spec)

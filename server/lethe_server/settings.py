@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     draft_tokens: int = Field(
         0, ge=0, description="Tokens that the small model drafts for each step (speculative decoding); 0: none."
     )
+    side_stream: bool = Field(True, description="Let the pair run beside the large model on a GPU, not after it.")
     engine: dict[str, Any] = Field({}, description="vLLM's own options by name, such as max_model_len.")
 
     @field_validator("api_keys", "admin_keys")

@@ -147,6 +147,7 @@ def pair_config(spec: EngineSpec, architectures: list[str], ids: tuple[int, ...]
         rank=rank,
         compile=compiles(spec.options),
         speculative=bool(spec.draft_tokens or spec.options.get("speculative_config")),
+        side_stream=spec.side_stream,
     )
 
 

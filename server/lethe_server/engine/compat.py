@@ -15,7 +15,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 from vllm import envs
-from vllm.config import CompilationMode, ModelConfig, VllmConfig
+from vllm.config import CompilationMode, CUDAGraphMode, ModelConfig, VllmConfig
 from vllm.config.lora import MaxLoRARanks
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.layers.attention import Attention
@@ -46,6 +46,26 @@ def adapter_rank(rank: int) -> int:
 def cache_folder() -> Path:
     """Where vLLM keeps compiled code (``VLLM_CACHE_ROOT``)."""
     return Path(envs.VLLM_CACHE_ROOT) / "lethe"
+
+
+def side_stream(vllm_config: VllmConfig, model: nn.Module) -> torch.cuda.Stream | None:
+    """A stream for the pair beside the large model's, or None where the two may not run at once.
+
+    With several ranks the collectives of two streams could meet in another order on each. Of the attention backends
+    only FlashAttention's is known to keep no scratch memory that layers share.
+    """
+    backends = {layer.attn_backend.get_name() for layer in model.modules() if isinstance(layer, Attention)}
+    if not current_platform.is_cuda() or vllm_config.parallel_config.world_size > 1 or backends != {"FLASH_ATTN"}:
+        return None
+    return torch.cuda.Stream()
+
+
+def may_fork() -> bool:
+    """Whether this pass is captured whole or not at all.
+
+    Captured piece by piece, the graphs of both models share one memory pool and must not be replayed at once.
+    """
+    return get_forward_context().cudagraph_runtime_mode != CUDAGraphMode.PIECEWISE
 
 
 def serving() -> bool:
@@ -139,15 +159,16 @@ def _heads_of_both_lanes() -> Iterator[None]:
 def build_pair(vllm_config: VllmConfig, small_config: ModelConfig, pair: PairConfig, prefix: str) -> nn.Module:
     """The small model with two lanes. Its compile tag keeps its compiled code apart from the large model's.
 
-    A step has two of its rows for each token, so it is compiled for twice the tokens.
+    A step has two of its rows for each token, and vLLM compiles for a range of rows.
     """
     from vllm.compilation.backends import set_model_tag
 
     config = _derived_config(vllm_config, pair)
     config.model_config = small_config
     config.quant_config = VllmConfig._get_quantization_config(small_config, vllm_config.load_config)
-    config.scheduler_config = copy.copy(vllm_config.scheduler_config)
-    config.scheduler_config.max_num_batched_tokens *= 2
+    for sizes in ("compile_ranges_endpoints", "compile_sizes"):
+        if tokens := getattr(config.compilation_config, sizes, None):
+            setattr(config.compilation_config, sizes, [2 * number for number in tokens])
     with set_model_tag("lethe_pair"), _heads_of_both_lanes():
         small: nn.Module = initialize_model(vllm_config=config, prefix=prefix)
     join_lanes(small, Attention)

@@ -60,6 +60,7 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         self._fused = pair.compile and compat.on_cpu()
         if self._fused:
             kernels.load(compat.cache_folder())
+        self._side = compat.side_stream(vllm_config, self) if pair.side_stream else None
         self._adapters: AdapterSlots | None = None
         self._lora_manager: Any = None
 
@@ -97,18 +98,31 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         intermediate_tensors: Any = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        large = self.large(input_ids, positions)
         adapters = self._adapters
+        if adapters is not None and not adapters.any_module and compat.serving():
+            large = self.large(input_ids, positions)
+            # Nothing is asked of the pair. NaN: should its rows be looked at all the same, their requests fail.
+            lanes = large.new_full((large.shape[0], 2 * self.small_config.get_hidden_size()), torch.nan)
+        elif self._side is not None and compat.may_fork():
+            large, lanes = self._side_by_side(input_ids, positions, self._side)
+        else:
+            large, lanes = self.large(input_ids, positions), self._lanes(input_ids, positions)
         if adapters is None:
             slots = torch.full_like(large[:, :1], -1)
         else:
             slots = adapters.token_slots[: large.shape[0], None].to(large.dtype)
-        if adapters is not None and not adapters.any_module and compat.serving():
-            # Nothing is asked of the pair. NaN: should its rows be looked at all the same, their requests fail.
-            lanes = large.new_full((large.shape[0], 2 * self.small_config.get_hidden_size()), torch.nan)
-        else:
-            lanes = self._lanes(input_ids, positions)
         return torch.cat([large, lanes, slots], dim=-1)
+
+    def _side_by_side(self, input_ids: Tensor, positions: Tensor, side: torch.cuda.Stream) -> tuple[Tensor, Tensor]:
+        """Large model and pair on two streams that part here and meet again, also within a captured graph."""
+        main = torch.cuda.current_stream()
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            lanes = self._lanes(input_ids, positions)
+        large = self.large(input_ids, positions)
+        main.wait_stream(side)
+        lanes.record_stream(main)
+        return large, lanes
 
     def _lanes(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """[n, 2 * small hidden]: minus, then plus."""

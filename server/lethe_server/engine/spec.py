@@ -18,7 +18,8 @@ class EngineSpec:
 
     model, small_model: a directory or a hub name. max_modules_per_batch: adapter slots, modules that one step can mix.
     max_module_rank: largest sum of a module's plus and minus ranks. draft_tokens: how many the small model drafts for
-    each step, with the pair's weights; 0 for none. options: vLLM engine arguments by field name.
+    each step, with the pair's weights; 0 for none. side_stream: let the pair run beside the large model on a GPU.
+    options: vLLM engine arguments by field name.
     """
 
     model: str
@@ -27,6 +28,7 @@ class EngineSpec:
     max_modules_per_batch: int = 4
     max_module_rank: int = 64
     draft_tokens: int = 0
+    side_stream: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -37,7 +39,7 @@ class PairConfig:
     architectures: the large model's own. special_ids: what ``pin_special`` pins. slots, rank: the adapter slots and
     the ranks of each; the compiled code holds them, and vLLM's compile cache is keyed by this config. compile: whether
     the engine would have compiled the models if no adapters were configured. speculative: whether steps hold draft
-    tokens.
+    tokens. side_stream: whether the pair may have a stream of its own.
     """
 
     small_model: str
@@ -47,6 +49,7 @@ class PairConfig:
     rank: int
     compile: bool
     speculative: bool
+    side_stream: bool
 
     @classmethod
     def read(cls, additional_config: Mapping[str, Any]) -> PairConfig:
