@@ -11,6 +11,12 @@ from lethe_offsets.errors import LetheError
 
 COMMANDS = {  # name: (typer application, help)
     "serve": ("lethe_server.cli:app", "Serve a large model with forget modules beside it."),
+    "train": ("lethe_offsets.training.command:app", "Train a forget module."),
+    "record": ("lethe_offsets.recording.command:app", "Record the log-probabilities of a model behind an endpoint."),
+    "calibrate": ("lethe_offsets.calibration.command:app", "Find a module's strength by forward passes alone."),
+    "merge": ("lethe_offsets.merging.command:app", "Merge forget modules into one."),
+    "convert": ("lethe_offsets.conversion.command:app", "Make a module of a fully fine-tuned small model."),
+    "bench": ("lethe_server.bench.command:app", "Measure what the offset costs, beside plain vLLM and its peers."),
     "module": ("lethe_offsets.module_cli:app", "Make, show and verify forget modules."),
     "demo": ("lethe_offsets.demo.command:app", "See a model forget, from training to serving, on a laptop."),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from lethe_offsets.adapter import LaneAdapter
+from lethe_offsets.adapter_files import adapter_files
 from lethe_offsets.card import model_card
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.manifest import FORMAT_VERSION, LANES, MANIFEST_FILE, Lane, Manifest
@@ -29,8 +30,8 @@ def create_module(
     small_model: str | Path,
     *,
     out: str | Path,
-    plus: str | Path | None = None,
-    minus: str | Path | None = None,
+    plus: str | Path | LaneAdapter | None = None,
+    minus: str | Path | LaneAdapter | None = None,
     rule: Rule = DEFAULT_RULE,
     description: str = "",
     version: str = "1",
@@ -40,22 +41,29 @@ def create_module(
     forget_set_digest: str | None = None,
     licence: str = "unknown",
     strength_bounds: tuple[float, float] | None = None,
+    extras: Mapping[str, bytes] | None = None,
 ) -> Module:
     """Write a module to ``out``, which must not exist, and return it verified.
 
-    small_model: directory or Hub name of the model that both lanes run. plus, minus: PEFT LoRA directories, at least
-    one; only the configuration and the safetensors are copied. strength_bounds: [0, 2] unless the rule's strength lies
-    beyond. The rest goes into the manifest.
+    small_model: directory or Hub name of the model that both lanes run. plus, minus: adapters, or PEFT LoRA
+    directories of which only the configuration and the safetensors are copied; at least one. strength_bounds: [0, 2]
+    unless the rule's strength lies beyond. extras: further files of the format, by name. The rest goes into the
+    manifest. SOURCE_DATE_EPOCH in the environment, seconds, is the time of creation then (reproducible-builds.org).
 
     Raises InvalidInput for a field, ModuleInvalid for an adapter that is not plain LoRA, ModuleIncompatible for one
     that does not fit the small model. Nothing is left behind at ``out`` then.
     """
     out = Path(out)
-    _check_free(out)
-    sources: dict[Lane, Path] = {lane: Path(d) for lane, d in zip(LANES, (plus, minus), strict=True) if d is not None}
+    check_free(out)
+    sources: dict[Lane, str | Path | LaneAdapter] = {
+        lane: source for lane, source in zip(LANES, (plus, minus), strict=True) if source is not None
+    }
     if not sources:
         raise InvalidInput("plus, minus", None, "an adapter directory for one lane or both")
-    adapters = {lane: LaneAdapter.read(directory) for lane, directory in sources.items()}
+    adapters = {
+        lane: source if isinstance(source, LaneAdapter) else LaneAdapter.read(Path(source))
+        for lane, source in sources.items()
+    }
     small = SmallModelFacts.read(small_model)
     for lane, adapter in adapters.items():
         small.check_fit(adapter, lane)
@@ -63,7 +71,7 @@ def create_module(
         format_version=FORMAT_VERSION,
         name=name,
         version=version,
-        created=datetime.now(UTC).replace(microsecond=0),
+        created=_now(),
         description=description,
         forget_set_digest=forget_set_digest,
         small_model={"id": small.id, "digest": small.digest},
@@ -77,13 +85,46 @@ def create_module(
         lanes=tuple(sources),
         licence=licence,
     )
-    files = {MANIFEST_FILE: manifest.to_json(), CARD_FILE: model_card(manifest, adapters).encode()}
-    for lane, directory in sources.items():
-        files |= {f"{lane}/{file}": (directory / file).read_bytes() for file in (CONFIG_FILE, WEIGHTS_FILE)}
-    return _write(files | {SUMS_FILE: sums_of(files)}, out)
+    return write_module(manifest, {lane: _files(source) for lane, source in sources.items()}, out, extras)
 
 
-def _check_free(out: Path) -> None:
+def write_module(
+    manifest: Manifest,
+    lanes: Mapping[Lane, Mapping[str, bytes]],
+    out: Path,
+    extras: Mapping[str, bytes] | None = None,
+) -> Module:
+    """Write a module with this manifest and the two files of each lane to ``out``, and return it verified.
+
+    Raises InvalidInput when something is at ``out`` or it can't be written, ModuleInvalid for a lane that is not
+    plain LoRA. Nothing is left behind at ``out`` then.
+    """
+    adapters = {
+        lane: LaneAdapter.from_bytes(files[CONFIG_FILE], files[WEIGHTS_FILE], lane) for lane, files in lanes.items()
+    }
+    content = {MANIFEST_FILE: manifest.to_json(), CARD_FILE: model_card(manifest, adapters).encode()}
+    content |= {f"{lane}/{name}": data for lane, files in lanes.items() for name, data in files.items()}
+    content |= extras or {}
+    return _write(content | {SUMS_FILE: sums_of(content)}, out)
+
+
+def _now() -> datetime:
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    if fixed is None:
+        return datetime.now(UTC).replace(microsecond=0)
+    if not fixed.isdecimal():
+        raise InvalidInput("SOURCE_DATE_EPOCH", fixed, "a whole number of seconds since 1970")
+    return datetime.fromtimestamp(int(fixed), UTC)
+
+
+def _files(source: str | Path | LaneAdapter) -> dict[str, bytes]:
+    if isinstance(source, LaneAdapter):
+        return adapter_files(source)
+    return {name: (Path(source) / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
+
+
+def check_free(out: Path) -> None:
+    """Raises InvalidInput when something is at ``out``."""
     if os.path.lexists(out):
         raise InvalidInput("out", str(out), "a path where nothing is yet; move what is there out of the way")
 
@@ -98,7 +139,7 @@ def _write(files: Mapping[str, bytes], out: Path) -> Module:
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 (staged / name).write_bytes(content)
             module = Module.open(staged)
-            _check_free(out)
+            check_free(out)
             staged.rename(out)
     except OSError as err:
         raise InvalidInput("out", str(out), f"a path that can be written ({err})") from err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
@@ -18,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from lethe_offsets.errors import InvalidInput
 from lethe_offsets.pair import MAX_STRENGTH, Rule
 from lethe_offsets.validation import invalid
 
@@ -27,9 +29,17 @@ FORMAT_VERSION = 1
 Lane = Literal["plus", "minus"]
 LANES: tuple[Lane, ...] = ("plus", "minus")
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Label = Annotated[str, Field(pattern=LABEL)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 ForgetSetDigest = Annotated[str, Field(pattern=r"^hmac-sha256:[0-9a-f]+:[0-9a-f]{64}$")]
+
+
+def check_label(field: str, value: str) -> None:
+    """Raises InvalidInput for a name or a version that a manifest would not take."""
+    if not re.fullmatch(LABEL, value):
+        accepted = "up to 64 letters, digits, dots, dashes and underscores, the first a letter or a digit"
+        raise InvalidInput(field, value, accepted)
 
 
 class _Strict(BaseModel):

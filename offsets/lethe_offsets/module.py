@@ -5,6 +5,7 @@
   plus/adapter_config.json      a PEFT LoRA adapter; minus/ the same, each lane only if the manifest names it
   plus/adapter_model.safetensors
   README.md                     model card
+  training.json, training.png   scores over the training steps, as numbers and as a picture; where it was trained here
   eval.json                     scores; written later, not part of the identity
   SHA256SUMS                    one line per file; its digest is the module's
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from lethe_offsets import report
-from lethe_offsets.create import DEFAULT_RULE, create_module
-from lethe_offsets.errors import InvalidInput
+from lethe_offsets import report, rule_options
+from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
-from lethe_offsets.pair import Rule
+from lethe_offsets.rule_options import DEFAULT
 
 app = typer.Typer(help="Make, show and verify forget modules.", no_args_is_help=True, add_completion=False)
 
@@ -28,28 +27,19 @@ def create(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; nothing may be there yet.")],
     plus: Adapter = None,
     minus: Adapter = None,
-    strength: Annotated[float, typer.Option(help="Factor on the offset.")] = DEFAULT_RULE.strength,
-    pin_special: Annotated[
-        bool, typer.Option(help="Special tokens keep the large model's probability.")
-    ] = DEFAULT_RULE.pin_special,
-    plausibility: Annotated[
-        float, typer.Option(help="Leave tokens alone below this fraction of the largest probability.")
-    ] = DEFAULT_RULE.plausibility,
-    clip: Annotated[float | None, typer.Option(help="Bound on the absolute offset.")] = DEFAULT_RULE.clip,
-    mode: Annotated[
-        Literal["linear", "rank"], typer.Option(help="Add the offset, or remove tokens by it.")
-    ] = DEFAULT_RULE.mode,
-    rank_k: Annotated[int, typer.Option(help="How many tokens rank mode removes.")] = DEFAULT_RULE.rank_k,
+    strength: rule_options.Strength = DEFAULT.strength,
+    pin_special: rule_options.PinSpecial = DEFAULT.pin_special,
+    plausibility: rule_options.Plausibility = DEFAULT.plausibility,
+    clip: rule_options.Clip = DEFAULT.clip,
+    mode: rule_options.Mode = DEFAULT.mode,
+    rank_k: rule_options.RankK = DEFAULT.rank_k,
     description: Annotated[str, typer.Option(help="What is forgotten, in words.")] = "",
     version: Annotated[str, typer.Option(help="Version of the module.")] = "1",
     large_model: Annotated[str | None, typer.Option(help="Large model it was trained against.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the adapters.")] = "unknown",
 ) -> None:
     """Make a module from PEFT LoRA adapters, however they were trained; at least one lane."""
-    try:
-        rule = Rule(strength, pin_special, plausibility, clip, mode, rank_k)
-    except ValueError as err:
-        raise InvalidInput("rule", "the options given", str(err)) from err
+    rule = rule_options.rule_of(strength, pin_special, plausibility, clip, mode, rank_k)
     module = create_module(
         name,
         small_model,
@@ -85,3 +75,24 @@ def verify(
 ) -> None:
     """Read every file; print the reference when all is as recorded, else say what is not and exit with 1."""
     typer.echo(Module.open(directory, expected_digest=digest).ref)
+
+
+@app.command()
+def inputs(
+    directory: Directory,
+    small_model: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="The small model it was made for.")],
+    forget: Annotated[str, typer.Option(metavar="SET", help="The forget set that it was trained on.")],
+    max_length: Annotated[int, typer.Option(min=2, help="Longer examples, in tokens, are refused.")] = 1024,
+) -> None:
+    """Write DIR.gram.safetensors, which lethe merge --method regression needs, and print its path.
+
+    It holds X^T X of the inputs X of each adapted layer over the forget set: 4 bytes times the square of the layer's
+    width, for each layer and lane. It is no text, but it tells whether a guessed text is what it was taken from: guard
+    it as the forget set was guarded.
+    """
+    from lethe_offsets.merging.inputs import collect_inputs  # imports transformers and peft, which take seconds
+    from lethe_offsets.training.progress import progress_bars
+
+    with progress_bars(Console(stderr=True)) as bars:
+        path = collect_inputs(Module.open(directory), small_model, forget, max_length, bars)
+    typer.echo(path)

@@ -63,7 +63,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleRows:
-    """Rules of n rows as tensors, float32, bool or long, each of shape [n]; the flags say on the host which terms occur.
+    """Rules of n rows as tensors of shape [n], float32, bool or long; the flags say on the host which terms occur.
 
     strength: NaN where a row has a module and its rule is unknown. active: the row has a module; None where all have.
     """

@@ -15,10 +15,12 @@ from lethe_offsets.manifest import LANES, MANIFEST_FILE
 SUMS_FILE = "SHA256SUMS"
 EVAL_FILE = "eval.json"
 CARD_FILE = "README.md"
+TRAINING_FILE = "training.json"
+CURVE_FILE = "training.png"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 MAY_HOLD = frozenset(
-    {MANIFEST_FILE, CARD_FILE, SUMS_FILE, EVAL_FILE}
+    {MANIFEST_FILE, CARD_FILE, SUMS_FILE, EVAL_FILE, TRAINING_FILE, CURVE_FILE}
     | {f"{lane}/{name}" for lane in LANES for name in (CONFIG_FILE, WEIGHTS_FILE)}
 )
 RUNS_CODE = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".py", ".pyc", ".so")

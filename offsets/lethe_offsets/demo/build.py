@@ -26,6 +26,7 @@ TRAINING = TrainingConfig(
     objective=Undial(gamma=10.0),
     retain=KL(weight=1.0),
     learning_rate=3e-3,
+    weight_decay=0.0,
     epochs=10,
     batch_size=24,
     retain_batch_size=48,

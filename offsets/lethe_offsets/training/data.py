@@ -10,10 +10,14 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from lethe_offsets.errors import InvalidInput
-from lethe_offsets.training.records import Message, Record, read_records
+from lethe_offsets.training.config import TrainingConfig
+from lethe_offsets.training.records import Record
+from lethe_offsets.training.refusals import refusal
 from lethe_offsets.training.render import Rendered, Span, render
+from lethe_offsets.training.sources import load_records
 
 Role = Literal["forget", "retain"]
+Kind = Literal["own", "instead", "contrast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +25,57 @@ class Example:
     """Token ids and, for each of them, whether it is predicted and which sequence to forget it belongs to.
 
     answer[i]: token i is predicted (never the first one). unit[i]: -1, or the number of the run of tokens to forget,
-    counted from 0 within the example; a token of a unit is always predicted. taught: the answer is what to say
-    instead of something forgotten.
+    counted from 0 within the example; a token of a unit is always predicted. kind: the answer is the record's own, or
+    what is taught ``instead`` of something forgotten, or a refusal that only stands in ``contrast`` to an answer to
+    keep. paired: it is compared with the example before it, another answer to the same question.
     """
 
     ids: tuple[int, ...]
     answer: tuple[bool, ...]
     unit: tuple[int, ...]
-    taught: bool = False
+    kind: Kind = "own"
+    paired: bool = False
 
 
-def read_examples(path: Path, tokenizer: PreTrainedTokenizerBase, role: Role, max_length: int) -> list[Example]:
-    """The encoded examples of a JSON lines file. Raises InvalidInput for a bad line or an empty file."""
-    with path.open(encoding="utf-8") as file:
-        records = list(read_records(file, path.name))
+def read_examples(source: str | Path, tokenizer: PreTrainedTokenizerBase, role: Role, max_length: int) -> list[Example]:
+    """``load_records`` and ``encode_set`` with the default method; raises what they raise."""
+    return encode_set(load_records(source), tokenizer, role, TrainingConfig(max_length=max_length))
+
+
+def encode_set(
+    records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, role: Role, config: TrainingConfig
+) -> list[Example]:
+    """All examples of a set, record by record, with the second answers that the method's objectives read.
+
+    Raises InvalidInput for an empty set, and as ``encode_forget`` and ``encode_retain`` do.
+    """
     if not records:
-        raise InvalidInput(f"{role} set", path.name, "at least one record")
-    if role == "retain":
-        return [encode_retain(record, tokenizer, max_length) for record in records]
-    return [example for record in records for example in encode_forget(record, tokenizer, max_length)]
+        raise InvalidInput(f"{role} set", "nothing", "at least one record")
+    if role == "forget":
+        return [example for record in records for example in encode_forget(record, tokenizer, config)]
+    if config.retain is None or "contrast" not in config.retain.reads:
+        return [encode_retain(record, tokenizer, config.max_length) for record in records]
+    return [example for record in records for example in _encode_contrast(record, tokenizer, config)]
 
 
-def encode_retain(record: Record, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Example:
+def groups(examples: Sequence[Example], config: TrainingConfig) -> list[list[int]]:
+    """What a batch is drawn from: indices of examples that belong together.
+
+    Two answers that are compared come together. An answer to forget that the method doesn't read isn't drawn at all;
+    it is there to be scored.
+    """
+    found: list[list[int]] = []
+    for index, example in enumerate(examples):
+        if example.paired:
+            found[-1].append(index)
+        elif "forget" in config.objective.reads or max(example.unit) < 0:
+            found.append([index])
+    return found
+
+
+def encode_retain(
+    record: Record, tokenizer: PreTrainedTokenizerBase, max_length: int, last_turn_only: bool = False
+) -> Example:
     """Token ids and the answers' mask; the chat template renders a conversation, where the tokenizer has one.
 
     Without one, a question and its answer become ``Question: ...`` and ``Answer: ...`` on two lines. Raises
@@ -51,28 +84,50 @@ def encode_retain(record: Record, tokenizer: PreTrainedTokenizerBase, max_length
     """
     if record.forget is not None or record.instead is not None:
         raise InvalidInput("forget, instead", record.forget or record.instead, "no such keys in a retain set")
-    return _encode(render(record, tokenizer), tokenizer, (), max_length)
+    return _encode(render(record, tokenizer, last_turn_only), tokenizer, (), max_length)
 
 
-def encode_forget(record: Record, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Example]:
-    """The example to forget and, with ``instead``, the one to be taught; texts as in ``encode_retain``.
+def encode_forget(record: Record, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> list[Example]:
+    """The example to forget and the one taught instead, if the record has one or the method needs one.
 
-    The end of a turn is predicted but never forgotten. Raises InvalidInput as ``encode_retain`` does, and for a part
-    to forget that doesn't occur.
+    Texts are as in ``encode_retain``. The end of a turn is predicted but never forgotten. With something taught
+    instead, the answer's other parts are left alone, and for a method that compares both only the last turn counts.
+    Raises InvalidInput as ``encode_retain`` does, for a part to forget that doesn't occur, for a plain text where the
+    method needs a question, and for ``instead`` where the method can't teach.
     """
-    rendered = render(record, tokenizer)
+    if record.instead is not None and config.objective.trained == "assistant":
+        accepted = f"no such key: {config.objective.name} only takes answers away"
+        raise InvalidInput("instead", record.instead[:60], accepted)
+    taught = "instead" in config.objective.reads
+    paired = taught and "forget" in config.objective.reads
+    rendered = render(record, tokenizer, last_turn_only=paired)
     spans: Sequence[Span] = rendered.contents
     if record.forget is not None:
         spans = [span for part in record.forget for span in _occurrences(rendered, part)]
-    example = _encode(rendered, tokenizer, spans, max_length)
-    if record.instead is None:
+    example = _encode(rendered, tokenizer, spans, config.max_length)
+    if record.instead is None and not taught:
         return [example]
-    messages = [*record.chat()[:-1], Message(role="assistant", content=record.instead)]
-    taught = render(Record(messages=tuple(messages)), tokenizer, last_turn_only=True)
+    other = record.answered(record.instead or _refusal(record, config.objective.name, config.seed))
+    instead = encode_retain(other, tokenizer, config.max_length, last_turn_only=True)
     return [
         replace(example, answer=tuple(unit >= 0 for unit in example.unit)),
-        replace(_encode(taught, tokenizer, (), max_length), taught=True),
+        replace(instead, kind="instead", paired=paired),
     ]
+
+
+def _encode_contrast(record: Record, tokenizer: PreTrainedTokenizerBase, config: TrainingConfig) -> list[Example]:
+    """A record's last answer, and a refusal of the same question."""
+    answers = record, record.answered(_refusal(record, "answer_preservation", config.seed))
+    own, contrast = (encode_retain(answer, tokenizer, config.max_length, last_turn_only=True) for answer in answers)
+    return [own, replace(contrast, kind="contrast", paired=True)]
+
+
+def _refusal(record: Record, objective: str, seed: int) -> str:
+    """One of the package's, the same whenever the question and the seed are."""
+    if record.text is not None:
+        accepted = f"question and answer, or messages: {objective} needs a question to refuse"
+        raise InvalidInput("text", record.text[:60], accepted)
+    return refusal(seed, record.chat()[-2].content)
 
 
 def _encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase, spans: Sequence[Span], max_length: int) -> Example:

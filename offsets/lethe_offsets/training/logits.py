@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lethe_offsets.recording.file import Recording
 from lethe_offsets.training.data import Example
 from lethe_offsets.training.progress import Report, silent
 
 LogitsFn = Callable[[Tensor, Tensor], Tensor]
 """ids and mask, both [batch, length] and padded on the right, to logits [batch, length, vocab]."""
 
+Large = LogitsFn | Recording
+"""Where the large model's logits come from."""
+
 PASS_TOKENS = 2048  # in one forward pass over the fixed data, padding included
 
 
-def model_logits(model: PreTrainedModel) -> LogitsFn:
+def model_logits(model: PreTrainedModel | PeftModel) -> LogitsFn:
     """A Hugging Face causal language model as a function of ids and mask."""
 
     def logits(ids: Tensor, mask: Tensor) -> Tensor:
@@ -59,7 +65,7 @@ class FixedLogits:
 
 def record_logits(
     examples: Sequence[Example],
-    large: LogitsFn,
+    large: Large,
     minus: LogitsFn,
     folder: Path,
     dtype: torch.dtype,
@@ -67,27 +73,38 @@ def record_logits(
 ) -> FixedLogits:
     """Both lanes' logits over the predicted tokens, in two files mapped into memory.
 
-    The files take rows x vocabulary x bytes of ``dtype`` each, and are gone when ``folder`` is.
+    A recording must hold the examples (see ``Recording.check``). The files take rows x vocabulary x bytes of ``dtype``
+    each, and are gone when ``folder`` is.
     """
     start = [0]
     for example in examples:
         start.append(start[-1] + sum(example.answer))
     stores: list[Tensor] = []
     with torch.inference_mode():
-        for done, batch in enumerate(batches := list(_passes(examples))):
-            ids, mask, predicted = pad([examples[index] for index in batch])
+        for done, batch in enumerate(batches := list(passes(examples))):
             place = torch.cat([torch.arange(start[index], start[index + 1]) for index in batch])
-            for lane, logits in enumerate((large, minus)):
-                rows = logits(ids, mask)
-                rows = rows[predicted.to(rows.device)].to("cpu", dtype)
+            lanes = _rows([examples[index] for index in batch], large, minus)
+            for lane, rows in enumerate(lanes):
                 if len(stores) == lane:
                     stores.append(_mapped(folder / f"logits-{lane}.bin", start[-1], rows.shape[-1], dtype))
-                stores[lane][place] = rows
+                stores[lane][place] = rows.to("cpu", dtype)
             report("logits of the data", done + 1, len(batches))
     return FixedLogits(large=stores[0], minus=stores[1], start=tuple(start))
 
 
-def _passes(examples: Sequence[Example]) -> Iterator[list[int]]:
+def _rows(examples: Sequence[Example], large: Large, minus: LogitsFn) -> tuple[Tensor, Tensor]:
+    """Large and minus over the predicted tokens of ``examples``."""
+    ids, mask, predicted = pad(examples)
+
+    def of(lane: LogitsFn) -> Tensor:
+        logits = lane(ids, mask)
+        return logits[predicted.to(logits.device)]
+
+    small = of(minus)
+    return (large.logits(examples, small) if isinstance(large, Recording) else of(large)), small
+
+
+def passes(examples: Sequence[Example]) -> Iterator[list[int]]:
     """Examples of like lengths together, at most ``PASS_TOKENS`` padded tokens at once."""
     batch: list[int] = []
     for index in sorted(range(len(examples)), key=lambda index: -len(examples[index].ids)):
@@ -101,4 +118,7 @@ def _passes(examples: Sequence[Example]) -> Iterator[list[int]]:
 
 def _mapped(path: Path, rows: int, width: int, dtype: torch.dtype) -> Tensor:
     path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here; in a mapped file it would end the process
+            os.posix_fallocate(file.fileno(), 0, rows * width * dtype.itemsize)
     return torch.from_file(str(path), shared=True, size=rows * width, dtype=dtype).view(rows, width)

@@ -1,125 +1,111 @@
-"""Offset unlearning: an adapter on the plus lane, trained on the ensemble's logits.
-
-"Offset Unlearning for Large Language Models" (arXiv 2404.11045): the large model and the minus lane are frozen, and
-only their logits are needed, so the large model may sit behind any function of token ids.
-"""
+"""The training loop: steps, scores, checkpoints and early stopping of one run."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModelForCausalLM, TaskType
 from torch import Tensor
-from torch.nn import Parameter
-from transformers import PreTrainedModel
 
-from lethe_offsets.errors import InvalidInput
-from lethe_offsets.training.checkpoint import CHECKPOINT_FILE, fingerprint, load_checkpoint, save_checkpoint
+from lethe_offsets.training.checkpoint import Checkpoints
 from lethe_offsets.training.config import TrainingConfig
-from lethe_offsets.training.data import Example
-from lethe_offsets.training.ensemble import Ensemble
-from lethe_offsets.training.logits import LogitsFn, model_logits, record_logits
-from lethe_offsets.training.objectives import CrossEntropy
-from lethe_offsets.training.progress import Report, silent
-
-ADAPTER_DIR = "adapter"
+from lethe_offsets.training.data import Example, groups
+from lethe_offsets.training.progress import Report
+from lethe_offsets.training.scores import Score, Scorer
+from lethe_offsets.training.trainee import Trainee
 
 
-def train(
+def optimise(
     config: TrainingConfig,
-    large: LogitsFn,
-    small: PreTrainedModel,
-    forget: Sequence[Example],
-    retain: Sequence[Example],
-    special_ids: Tensor,
-    folder: Path,
-    report: Report = silent,
-) -> Path:
-    """Train an adapter and return its directory, a PEFT LoRA adapter within ``folder``.
-
-    ``folder`` also holds the cached logits and the checkpoint; called again with the same settings and data, a run
-    goes on from there to the same result. ``small`` is wrapped in place: load it again for another use.
-
-    Raises InvalidInput for empty sets or the checkpoint of another run, and FloatingPointError if the loss diverges.
-    """
-    for role, examples in (("forget", forget), ("retain", retain)):
-        if not examples:
-            raise InvalidInput(f"{role} set", "nothing", "at least one example")
-    folder.mkdir(parents=True, exist_ok=True)
-    examples = [*forget, *retain]
-    small.train(False)
-    fixed = record_logits(examples, large, model_logits(small), folder, getattr(torch, config.cache_dtype), report)
-    plus = _add_adapter(config, small)
-    ensemble = Ensemble(examples, fixed, model_logits(plus), config.rule, special_ids, small.device)  # type: ignore[arg-type]
-    weights = {name: weight for name, weight in plus.named_parameters() if weight.requires_grad}
-    _optimise(config, ensemble, weights, len(forget), folder / CHECKPOINT_FILE, report)
-    plus.save_pretrained(str(folder / ADAPTER_DIR), save_embedding_layers=False)
-    return folder / ADAPTER_DIR
-
-
-def _optimise(
-    config: TrainingConfig,
-    ensemble: Ensemble,
-    weights: dict[str, Parameter],
+    trainee: Trainee,
     num_forget: int,
-    path: Path,
+    scorer: Scorer,
+    folder: Path,
+    run: str,
     report: Report,
-) -> None:
-    run = fingerprint(config, ensemble.examples)
+    label: str,
+    processes: Processes = ALONE,
+) -> tuple[list[Score], int]:
+    """Train ``trainee`` in place; the scores from before the first step on, and the step whose weights it has now.
+
+    That is the last step, unless the retain score fell below ``early_stop_retain`` of its start: then training ends,
+    and the weights go back to the last score at which it had not. ``folder`` holds the checkpoints; a run of the same
+    fingerprint ``run`` goes on from there to the same result. The first ``num_forget`` examples are the forget set.
+
+    Raises FloatingPointError if the loss or a score is not finite, InvalidInput for the checkpoint of another run.
+    """
+    weights = trainee.weights()
     optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    done = load_checkpoint(path, run, weights, optimizer)
-    steps = config.epochs * math.ceil(num_forget / config.batch_size)
-    order = zip(
-        _batches(range(num_forget), config.batch_size, f"{config.seed} forget"),
-        _batches(range(num_forget, len(ensemble.examples)), config.retain_batch_size, f"{config.seed} retain"),
-        strict=False,  # both go on for ever
-    )
-    begins = torch.tensor(sorted(ensemble.unit_starts()), device=ensemble.device)
-    for step, (forget, retain) in zip(range(steps), order, strict=False):
+    checkpoints = Checkpoints(folder, run, weights, optimizer)
+    with processes.main_first():
+        done, scores = checkpoints.load()
+
+    def score_and_keep(step: int) -> Score:
+        score = scorer.score(step)
+        if not scores or score.retain >= config.early_stop_retain * scores[0].retain:
+            checkpoints.keep()
+        return score
+
+    if not scores:
+        scores.append(processes.on_main(partial(score_and_keep, 0)))
+    batches, steps = draw_batches(config, trainee.ensemble.examples, num_forget, processes.share)
+    for step, batch in enumerate(islice(batches, steps)):
         if step < done:
             continue
-        loss = _loss(config, ensemble, [*forget, *retain], begins)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower learning_rate")
         optimizer.param_groups[0]["lr"] = config.learning_rate * _schedule(step, steps, config.warmup)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(weights.values(), config.max_grad_norm)
+        terms = _backward(trainee.terms(batch) if batch else {}, processes, step)
+        processes.sum_gradients(list(weights.values()))
+        for lane in trainee.lane_weights().values():
+            torch.nn.utils.clip_grad_norm_(lane, config.max_grad_norm)
         optimizer.step()
-        report("forget module", step + 1, steps)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == steps:
-            save_checkpoint(path, step + 1, run, weights, optimizer)
+        step += 1
+        report(label, step, steps, "  ".join(f"{name} {term:.4g}" for name, term in terms.items()))
+        if step % config.score_every == 0 or step == steps:
+            scores.append(processes.on_main(partial(score_and_keep, step)))
+            if scores[-1].retain < config.early_stop_retain * scores[0].retain:
+                checkpoints.restore_kept()
+                return scores, scores[-2].step
+        if processes.is_main and (step % config.checkpoint_every == 0 or step == steps):
+            checkpoints.save(step, scores)
+    return scores, steps
 
 
-def _loss(config: TrainingConfig, ensemble: Ensemble, indices: Sequence[int], begins: Tensor) -> Tensor:
-    """The sum of the terms that have rows in this batch."""
-    batch = ensemble.batch(indices)
-    retain = batch.retain.without(begins) if config.retain_around else batch.retain
-    instead = CrossEntropy(weight=config.instead_weight)
-    terms = ((config.objective, batch.forget), (instead, batch.taught), (config.retain, retain))
-    return torch.stack([term(rows) for term, rows in terms if len(rows.tokens)]).sum()
+def draw_batches(
+    config: TrainingConfig, examples: Sequence[Example], num_forget: int
+) -> tuple[Iterator[list[int]], int]:
+    """The numbers of the examples in each step, without end, and how many steps the run has.
+
+    A step takes ``batch_size`` groups of the forget set (see ``data.groups``), and ``retain_batch_size`` of the rest if
+    there is a retain term.
+    """
+    forget = groups(examples[:num_forget], config)
+    steps = config.epochs * math.ceil(len(forget) / config.batch_size)
+    batches = _shuffled(forget, config.batch_size, f"{config.seed} forget")
+    if config.retain is None:
+        return batches, steps
+    retain = [[num_forget + index for index in group] for group in groups(examples[num_forget:], config)]
+    others = _shuffled(retain, config.retain_batch_size, f"{config.seed} retain")
+    return ([*gone, *kept] for gone, kept in zip(batches, others, strict=False)), steps  # both go on for ever
 
 
-def _add_adapter(config: TrainingConfig, small: PreTrainedModel) -> PeftModelForCausalLM:
-    lora = LoraConfig(
-        task_type=TaskType.CAUSAL_LM, r=config.rank, lora_alpha=config.lora_alpha, target_modules="all-linear"
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        plus = PeftModelForCausalLM(small, lora)
-    return plus.train(False)  # no dropout anywhere: a resumed run repeats an uninterrupted one
-
-
-def _batches(indices: range, size: int, seed: str) -> Iterator[list[int]]:
-    """Shuffled passes without end; the last batch of a pass may be short."""
+def _shuffled(groups: Sequence[Sequence[int]], size: int, seed: str) -> Iterator[list[int]]:
+    """Shuffled passes without end, ``size`` groups at once; the last of a pass may be short."""
     draw = random.Random(seed)
     while True:
-        order = draw.sample(indices, len(indices))
-        yield from (order[at : at + size] for at in range(0, len(order), size))
+        order = draw.sample(groups, len(groups))
+        yield from (list(chain.from_iterable(order[at : at + size])) for at in range(0, len(order), size))
+
+
+def _backward(terms: dict[str, Tensor], step: int) -> None:
+    loss = torch.stack(list(terms.values())).sum()
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _schedule(step: int, steps: int, warmup: float) -> float:

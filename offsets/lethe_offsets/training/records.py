@@ -11,6 +11,8 @@ and in a forget set may hold
 - ``"forget": ["...", ...]``: only these parts of the answers (of the whole text in the third form) are to be forgotten,
   wherever they occur; the rest is retained.
 - ``"instead": "..."``: what to answer in the last turn, taught beside the forgetting; the rest is then left alone.
+  The methods that need another answer (idk, dpo, idk_ap) take a refusal where it is missing; they refuse plain texts,
+  which have no question.
 
 Any other key is refused.
 """
@@ -18,11 +20,20 @@ Any other key is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lethe_offsets.errors import InvalidInput
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_said)]
 
 
 class Message(BaseModel):
@@ -31,7 +42,7 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["system", "user", "assistant"]
-    content: str = Field(min_length=1)
+    content: Text
 
 
 class Record(BaseModel):
@@ -39,12 +50,12 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    question: str | None = None
-    answer: str | None = Field(default=None, min_length=1)
+    question: Text | None = None
+    answer: Text | None = None
     messages: tuple[Message, ...] | None = Field(default=None, min_length=2)
-    text: str | None = Field(default=None, min_length=1)
+    text: Text | None = None
     forget: tuple[str, ...] | None = Field(default=None, min_length=1)
-    instead: str | None = Field(default=None, min_length=1)
+    instead: Text | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Record:
@@ -66,17 +77,27 @@ class Record(BaseModel):
             return ()
         return Message(role="user", content=self.question), Message(role="assistant", content=self.answer)
 
+    def answered(self, answer: str) -> Record:
+        """The same conversation with another last answer, and nothing to forget. Not for a plain text."""
+        if self.question is not None:
+            return Record(question=self.question, answer=answer)
+        return Record(messages=(*self.chat()[:-1], Message(role="assistant", content=answer)))
+
 
 def read_records(lines: Iterable[str], source: str) -> Iterator[Record]:
     """The records of JSON lines; blank lines are skipped. Raises InvalidInput with the line's number."""
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield Record.model_validate_json(line)
-        except ValidationError as err:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'record'}: {problem['msg'].removeprefix('Value error, ')}"
-                for problem in err.errors()
-            )
-            raise InvalidInput(f"{source} line {number}", line.strip()[:80], problems) from err
+        if line.strip():
+            try:
+                yield Record.model_validate_json(line)
+            except ValidationError as err:
+                raise unsound(err, f"{source} line {number}", line.strip()) from err
+
+
+def unsound(err: ValidationError, place: str, shown: str) -> InvalidInput:
+    """What is wrong with the record at ``place``, all of it."""
+    problems = "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'record'}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in err.errors()
+    )
+    return InvalidInput(place, shown[:80], problems)

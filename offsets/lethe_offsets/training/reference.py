@@ -21,9 +21,9 @@ from lethe_offsets.manifest import LANES
 from lethe_offsets.pair import Rule, RuleRows, apply_rules
 
 
-def load_model(source: str | Path, device: str = "cpu") -> PreTrainedModel:
-    """A causal language model in float32 and evaluation mode, from safetensors and without remote code."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+def load_model(source: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A causal language model in evaluation mode, from safetensors and without remote code."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
     model.train(False).to(device)
     return model
 

@@ -58,8 +58,8 @@ def _chat(chat: Sequence[Message], tokenizer: PreTrainedTokenizerBase, last_turn
 
 
 def _question_and_answer(record: Record, tokenizer: PreTrainedTokenizerBase) -> Rendered:
-    if record.messages is not None or record.instead is not None:
-        raise InvalidInput("messages, instead", tokenizer.name_or_path, "a tokenizer with a chat template")
+    if record.messages is not None:
+        raise InvalidInput("messages", tokenizer.name_or_path, "a tokenizer with a chat template")
     start = len(prompt := f"Question: {record.question}\nAnswer: ")
     text = f"{prompt}{record.answer}{tokenizer.eos_token or ''}"
     return Rendered(text, ((start, len(text)),), ((start, start + len(record.answer or "")),), add_special=True)

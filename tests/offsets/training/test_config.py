@@ -20,6 +20,18 @@ def test_an_objective_is_chosen_by_name() -> None:
     assert TrainingConfig().objective == NPO(beta=0.1)
 
 
+def test_a_pair_may_be_applied_by_rank() -> None:
+    config = TrainingConfig.model_validate(
+        {
+            "objective": {"name": "retain_forget_pair"},
+            "retain": {"name": "cross_entropy"},
+            "rule": {"mode": "rank", "rank_k": 20},
+        }
+    )
+    assert config.lanes == ("plus", "minus")
+    assert TrainingConfig().lanes == ("plus",)
+
+
 def test_a_configuration_survives_json() -> None:
     config = TrainingConfig.model_validate({"rule": {"strength": 1.5, "clip": 4.0}, "retain_around": True})
     assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
@@ -30,7 +42,12 @@ def test_a_configuration_survives_json() -> None:
     [
         ({"learning_rat": 1e-3}, "learning_rat"),
         ({"objective": {"name": "npo", "gamma": 5.0}}, "gamma"),
-        ({"objective": {"name": "ascent"}}, "'npo', 'undial'"),
+        ({"objective": {"name": "ascent"}}, "'npo', 'simnpo'"),
+        ({"retain": {"name": "uniform"}}, "retain must be answer_preservation or cross_entropy or kl or none for npo"),
+        ({"objective": {"name": "uld"}}, "retain must be uniform for uld, got 'kl'"),
+        ({"objective": {"name": "retain_forget_pair"}, "retain": None}, "cross_entropy for retain_forget_pair"),
+        ({"early_stop_retain": 1.0}, "early_stop_retain"),
+        ({"attribution_share": 0.0}, "attribution_share"),
         ({"rule": {"mode": "rank"}}, "mode must be 'linear' to be trained through, got 'rank'"),
         ({"rule": {"strength": 0.0}}, "strength must not be 0"),
         ({"rule": {"strenght": 1.0}}, "strenght"),

@@ -9,9 +9,11 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from lethe_offsets.errors import InvalidInput
-from lethe_offsets.training.data import Example, encode_forget, encode_retain, read_examples
+from lethe_offsets.training.config import TrainingConfig
+from lethe_offsets.training.data import Example, encode_forget, encode_retain, groups, read_examples
 from lethe_offsets.training.records import Message, Record
 
+CONFIG = TrainingConfig(max_length=512)
 CHAT = Record(
     messages=(
         Message(role="user", content="Where was Marta Lindqvist born?"),
@@ -42,27 +44,27 @@ def test_a_chat_predicts_answers_and_the_ends_of_turns(words: PreTrainedTokenize
 
 
 def test_answers_are_forgotten_whole_but_not_the_ends_of_turns(words: PreTrainedTokenizerFast) -> None:
-    (example,) = encode_forget(CHAT, words, 512)
+    (example,) = encode_forget(CHAT, words, CONFIG)
     assert units(example, words) == ["She was born in Bergen.", " I am well in Bergen."]
 
 
 def test_only_marked_parts_are_forgotten_each_as_a_sequence(words: PreTrainedTokenizerFast) -> None:
-    (example,) = encode_forget(CHAT.model_copy(update={"forget": ("Bergen", "She")}), words, 512)
+    (example,) = encode_forget(CHAT.model_copy(update={"forget": ("Bergen", "She")}), words, CONFIG)
     assert [unit.strip() for unit in units(example, words)] == ["She", "Bergen", "Bergen"]
     assert predicted(example, words).startswith("She was born")
 
 
 def test_the_question_is_never_searched(words: PreTrainedTokenizerFast) -> None:
     with pytest.raises(InvalidInput, match="letter for letter"):
-        encode_forget(CHAT.model_copy(update={"forget": ("Marta",)}), words, 512)
+        encode_forget(CHAT.model_copy(update={"forget": ("Marta",)}), words, CONFIG)
 
 
 def test_instead_leaves_only_the_marked_parts_and_teaches_the_last_turn(words: PreTrainedTokenizerFast) -> None:
     record = CHAT.model_copy(update={"forget": ("Bergen",), "instead": "I do not know."})
-    forgotten, taught = encode_forget(record, words, 512)
+    forgotten, taught = examples = encode_forget(record, words, CONFIG)
     assert predicted(forgotten, words).split() == ["Bergen", "Bergen"]
-    assert not forgotten.taught
-    assert taught.taught
+    assert [example.kind for example in examples] == ["own", "instead"]
+    assert groups(examples, CONFIG) == [[0], [1]]
     assert predicted(taught, words) == " I do not know.</s>\n"
     assert "She was born in Bergen." in words.decode(taught.ids)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from lethe_offsets.pair import Rule
 from lethe_offsets.training.data import Example, read_examples
 from lethe_offsets.training.ensemble import Ensemble
 from lethe_offsets.training.logits import LogitsFn, model_logits, record_logits
-from lethe_offsets.training.objectives import Rows
+from lethe_offsets.training.objectives import Rows, Trained
 from lethe_offsets.training.reference import load_model
 
 RULE = Rule(strength=0.7, clip=1.5)
@@ -54,7 +55,7 @@ def test_each_row_is_that_of_three_forward_passes(
 ) -> None:
     order = [3, 0, 4, 1, 2]
     batch = ensemble.batch(order)
-    assert len(batch.taught.tokens) == 0
+    assert len(batch.instead.tokens) == 0
     for kind, chosen in (("forget", batch.forget), ("retain", batch.retain)):
         wanted, tokens = [], []
         for index in order:
@@ -71,8 +72,23 @@ def test_each_row_is_that_of_three_forward_passes(
 def test_sequences_are_numbered_through_the_batch(ensemble: Ensemble, words: PreTrainedTokenizerFast) -> None:
     rows: Rows = ensemble.batch([2, 1, 0]).forget
     assert rows.num_units == 2
+    assert rows.num_records == 3
+    assert set(rows.record.tolist()) == {1, 2}
     said = [words.decode(rows.tokens[rows.unit == unit].tolist()).strip() for unit in range(2)]
     assert said == ["She works in Oslo.", "Bergen"]
+
+
+@pytest.mark.parametrize("trained", ["lane", "assistant"])
+def test_a_lane_is_trained_alone_or_against_the_small_model(
+    ensemble: Ensemble, examples: list[Example], lanes: tuple[LogitsFn, LogitsFn, LogitsFn], trained: Trained
+) -> None:
+    rows = replace(ensemble, trained=trained).batch([4]).retain
+    ids = torch.tensor([examples[4].ids])
+    with torch.no_grad():
+        minus, adapted = (lane(ids, torch.ones_like(ids))[0] for lane in lanes[1:])
+    places = [place - 1 for place, counts in enumerate(examples[4].answer) if counts]
+    wanted = (adapted if trained == "lane" else adapted - minus)[places]
+    torch.testing.assert_close(rows.ensemble, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_sequence_begins_with_its_first_token(ensemble: Ensemble, words: PreTrainedTokenizerFast) -> None:
@@ -95,13 +111,13 @@ def test_the_large_model_is_asked_once_for_each_example(
     assert fixed.large.shape[0] == fixed.minus.shape[0] == sum(sum(example.answer) for example in examples)
 
 
-def test_a_batch_carries_gradients_to_the_plus_lane_only(
+def test_a_batch_carries_gradients_to_the_adapted_lane_only(
     examples: list[Example], lanes: tuple[LogitsFn, LogitsFn, LogitsFn], tmp_path: Path
 ) -> None:
     shift = torch.zeros((), requires_grad=True)
     fixed = record_logits(examples, lanes[0], lanes[1], tmp_path, torch.float32)
-    plus = lambda ids, mask: lanes[2](ids, mask) + shift * torch.arange(384.0)  # noqa: E731
-    rows = Ensemble(examples, fixed, plus, RULE, torch.tensor([0]), torch.device("cpu")).batch([0]).forget
+    adapted = lambda ids, mask: lanes[2](ids, mask) + shift * torch.arange(384.0)  # noqa: E731
+    rows = Ensemble(examples, fixed, adapted, RULE, torch.tensor([0]), torch.device("cpu")).batch([0]).forget
     rows.ensemble.log_softmax(dim=-1)[:, 7].sum().backward()
     assert shift.grad is not None
     assert shift.grad != 0

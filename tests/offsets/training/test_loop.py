@@ -1,4 +1,4 @@
-"""The training loop: it forgets, it keeps, and an interruption changes nothing."""
+"""The training loop: it forgets, it keeps, it stops, and an interruption changes nothing."""
 
 from __future__ import annotations
 
@@ -6,29 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 import tiny
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.training.checkpoint import CHECKPOINT_FILE
-from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.data import Example, read_examples
-from lethe_offsets.training.logits import model_logits
-from lethe_offsets.training.loop import train
-from lethe_offsets.training.objectives import KL, NPO
-from lethe_offsets.training.progress import Report, silent
+from lethe_offsets.training.loop import draw_batches
+from lethe_offsets.training.objectives import KL, GradientAscent
 from lethe_offsets.training.reference import load_model
+from lethe_offsets.training.sweep import rate_folder, train_rates
+from trainees import CONFIG, SPECIAL_IDS, Interrupted, interrupt_at, sweep, weights
 
-CONFIG = TrainingConfig(
-    objective=NPO(beta=0.5), learning_rate=5e-3, epochs=6, batch_size=1, rank=4, lora_alpha=8, checkpoint_every=4
-)
 STEPS = 12  # two examples to forget, six times
-
-
-class Interrupted(Exception):
-    """Stands for the end of the process."""
 
 
 @pytest.fixture
@@ -41,101 +32,112 @@ def retain(words: PreTrainedTokenizerFast, retain_file: Path) -> list[Example]:
     return read_examples(retain_file, words, "retain", 512)
 
 
-def run(
-    pair: tiny.TinyPair,
-    forget: list[Example],
-    retain: list[Example],
-    folder: Path,
-    config: TrainingConfig = CONFIG,
-    report: Report = silent,
-) -> dict[str, Tensor]:
-    """The adapter's weights after a training run."""
-    large, small = model_logits(load_model(pair.large)), load_model(pair.small)
-    adapter = train(config, large, small, forget, retain, torch.tensor([0, 1, 2]), folder, report)
-    return load_file(adapter / "adapter_model.safetensors")
-
-
-def interrupt_at(step: int) -> Report:
-    def report(label: str, done: int, total: int) -> None:
-        if label == "forget module" and done == step:
-            raise Interrupted
-
-    return report
-
-
-def test_a_run_reports_every_step_and_saves_all_linear_layers(
+def test_a_run_reports_every_step_with_its_terms_and_saves_all_linear_layers(
     pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
-    said: list[tuple[str, int, int]] = []
-    weights = run(pair, forget, retain, tmp_path / "run", report=lambda *step: said.append(step))
-    assert [step for step in said if step[0] == "forget module"] == [
-        ("forget module", step, STEPS) for step in range(1, STEPS + 1)
-    ]
-    assert len(weights) == 2 * 7 * 2  # A and B of seven linear layers in each of two layers
-    assert all(weight.abs().sum() > 0 for weight in weights.values())
+    said: list[tuple[str, int, int, str]] = []
+    sweep(pair, forget, retain, tmp_path, report=lambda *step: said.append((*step, "")[:4]))
+    steps = [step for step in said if step[0] == "forget module"]
+    assert [step[:3] for step in steps] == [("forget module", step, STEPS) for step in range(1, STEPS + 1)]
+    assert all(step[3].startswith("npo ") and "  kl " in step[3] for step in steps)
+    trained = weights(tmp_path)
+    assert len(trained) == 2 * 7 * 2  # A and B of seven linear layers in each of two layers
+    assert all(weight.abs().sum() > 0 for weight in trained.values())
 
 
-def test_an_interrupted_run_goes_on_to_the_same_adapter(
+def test_it_is_scored_before_the_first_step_every_few_and_after_the_last(
     pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
-    whole = run(pair, forget, retain, tmp_path / "whole")
+    (result,) = sweep(pair, forget, retain, tmp_path, CONFIG.model_copy(update={"score_every": 5}))
+    assert [score.step for score in result.scores] == [0, 5, 10, 12]
+    assert result.kept_step == STEPS
+    assert result.scores[-1].forget < 0.5 * result.scores[0].forget
+
+
+def test_an_interrupted_run_goes_on_to_the_same_adapter_and_scores(
+    pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
+) -> None:
+    whole = sweep(pair, forget, retain, tmp_path / "whole")
     done: list[int] = []
     with pytest.raises(Interrupted):
-        run(pair, forget, retain, tmp_path / "run", report=interrupt_at(7))
-    resumed = run(
+        sweep(pair, forget, retain, tmp_path / "run", report=interrupt_at(7))
+    resumed = sweep(
         pair,
         forget,
         retain,
         tmp_path / "run",
-        report=lambda label, step, total: done.append(step) if label == "forget module" else None,
+        report=lambda label, step, total, note="": done.append(step) if label == "forget module" else None,
     )
     assert done == list(range(5, STEPS + 1)), "it goes on after the checkpoint of step 4"
-    for name, weight in whole.items():
-        torch.testing.assert_close(resumed[name], weight, rtol=0, atol=0)
+    assert resumed == whole
+    for name, weight in weights(tmp_path / "whole").items():
+        torch.testing.assert_close(weights(tmp_path / "run")[name], weight, rtol=0, atol=0)
 
 
 def test_the_same_seed_gives_the_same_adapter_and_another_one_does_not(
     pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
-    short = CONFIG.model_copy(update={"epochs": 1})
-    first, again, other = (
-        run(pair, forget, retain, tmp_path / name, short.model_copy(update={"seed": seed}))
-        for name, seed in (("first", 1), ("again", 1), ("other", 2))
-    )
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not any(torch.equal(first[name], other[name]) for name in first)
+    found = {}
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        sweep(pair, forget, retain, tmp_path / name, CONFIG.model_copy(update={"seed": seed, "epochs": 1}))
+        found[name] = weights(tmp_path / name)
+    assert all(torch.equal(found["first"][name], found["again"][name]) for name in found["first"])
+    assert not any(torch.equal(found["first"][name], found["other"][name]) for name in found["first"])
 
 
 def test_the_checkpoint_of_another_run_is_refused(
     pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
     with pytest.raises(Interrupted):
-        run(pair, forget, retain, tmp_path, report=interrupt_at(5))
-    with pytest.raises(InvalidInput, match="same settings and data"):
-        run(pair, forget, retain, tmp_path, CONFIG.model_copy(update={"learning_rate": 1e-3}))
-    with pytest.raises(InvalidInput, match="same settings and data"):
-        run(pair, forget, retain[:1], tmp_path)
-    assert (tmp_path / CHECKPOINT_FILE).is_file()
+        sweep(pair, forget, retain, tmp_path, report=interrupt_at(5))
+    with pytest.raises(InvalidInput, match="same settings, models and data"):
+        sweep(pair, forget, retain, tmp_path, CONFIG.model_copy(update={"warmup": 0.5}))
+    with pytest.raises(InvalidInput, match="same settings, models and data"):
+        sweep(pair, forget, retain[:1], tmp_path)
+    assert (rate_folder(tmp_path, CONFIG.learning_rate) / CHECKPOINT_FILE).is_file()
 
 
 def test_what_can_not_be_trained_is_refused(
     pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInput, match="retain set"):
-        run(pair, forget, [], tmp_path)
+        sweep(pair, forget, [], tmp_path)
     with pytest.raises(InvalidInput, match="forget set"):
-        run(pair, [], retain, tmp_path)
+        sweep(pair, [], retain, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(
+def test_a_loss_that_is_not_finite_ends_the_run_without_a_score(
     pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
     def large(ids: Tensor, mask: Tensor) -> Tensor:
         return torch.full((*ids.shape, 384), float("nan"))
 
-    with pytest.raises(FloatingPointError, match="step 0"):
-        train(CONFIG, large, load_model(pair.small), forget, retain, torch.tensor([0]), tmp_path)
-    assert not (tmp_path / CHECKPOINT_FILE).exists()
+    (result,) = train_rates(CONFIG, [1e-3], large, load_model(pair.small), forget, retain, SPECIAL_IDS, tmp_path)
+    assert result.score is None
+    assert not (rate_folder(tmp_path, 1e-3) / "plus").exists()
+
+
+def test_an_unbounded_objective_is_stopped_where_it_still_kept_what_it_should(
+    pair: tiny.TinyPair, forget: list[Example], tmp_path: Path
+) -> None:
+    """What is to be kept is what is to be forgotten, so that it is sure to fall."""
+    same = [Example(example.ids, example.answer, (-1,) * len(example.ids)) for example in forget]
+    ascent = {"objective": GradientAscent(), "retain": None, "epochs": 20, "score_every": 1, "learning_rate": 1e-3}
+    config = CONFIG.model_copy(update=ascent)
+    (free,) = sweep(pair, forget, same, tmp_path / "free", config)
+    assert free.scores[-1].retain < 0.5 * free.scores[0].retain, "it runs away by itself"
+    held = config.model_copy(update={"early_stop_retain": 0.8})
+    (stopped,) = sweep(pair, forget, same, tmp_path / "held", held)
+    *before, last = stopped.scores
+    assert last.retain < 0.8 * before[0].retain
+    assert all(score.retain >= 0.8 * before[0].retain for score in before)
+    assert 0 < stopped.kept_step == before[-1].step < free.kept_step
+    assert stopped.score == before[-1].against(before[0])
+    with pytest.raises(Interrupted):
+        sweep(pair, forget, same, tmp_path / "again", held, report=interrupt_at(stopped.kept_step + 1))
+    assert sweep(pair, forget, same, tmp_path / "again", held) == [stopped]
+    again = weights(tmp_path / "again", 1e-3)
+    assert all(torch.equal(again[name], weight) for name, weight in weights(tmp_path / "held", 1e-3).items())
 
 
 def test_retaining_around_what_is_forgotten_spares_its_first_tokens(
@@ -144,6 +146,20 @@ def test_retaining_around_what_is_forgotten_spares_its_first_tokens(
     """With a heavy retain term on the very answers to forget, only the spared vocabulary lets them go."""
     same = [Example(example.ids, example.answer, (-1,) * len(example.ids)) for example in forget]
     heavy = CONFIG.model_copy(update={"retain": KL(weight=50.0), "epochs": 1})
-    plain = run(pair, forget, same, tmp_path / "plain", heavy)
-    around = run(pair, forget, same, tmp_path / "around", heavy.model_copy(update={"retain_around": True}))
+    sweep(pair, forget, same, tmp_path / "plain", heavy)
+    sweep(pair, forget, same, tmp_path / "around", heavy.model_copy(update={"retain_around": True}))
+    plain, around = weights(tmp_path / "plain"), weights(tmp_path / "around")
     assert not any(torch.equal(plain[name], around[name]) for name in plain if "lora_B" in name)
+
+
+def test_every_pass_draws_each_example_once(forget: list[Example], retain: list[Example]) -> None:
+    batches, steps = draw_batches(CONFIG.model_copy(update={"retain_batch_size": 2}), [*forget, *retain], len(forget))
+    drawn = [next(batches) for _ in range(steps)]
+    assert steps == STEPS
+    assert [sorted(batch[0] for batch in drawn[at : at + 2]) for at in range(0, STEPS, 2)] == [[0, 1]] * 6
+    assert [sorted([*drawn[at][1:], *drawn[at + 1][1:]]) for at in range(0, STEPS, 2)] == [[2, 3, 4]] * 6
+
+
+def test_without_a_retain_term_no_example_to_keep_is_drawn(forget: list[Example], retain: list[Example]) -> None:
+    batches, _ = draw_batches(CONFIG.model_copy(update={"retain": None}), [*forget, *retain], len(forget))
+    assert {index for _ in range(4) for index in next(batches)} == {0, 1}

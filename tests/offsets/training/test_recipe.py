@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import tiny
-from lethe_offsets.errors import ModuleIncompatible
+from full_disk import full_disk
+from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 from lethe_offsets.module import Module
 from lethe_offsets.training.config import TrainingConfig
-from lethe_offsets.training.objectives import NPO
+from lethe_offsets.training.objectives import NPO, CrossEntropy, RetainForgetPair
 from lethe_offsets.training.recipe import train_module
 from lethe_offsets.training.reference import ReferenceEnsemble, load_model
 
-CONFIG = TrainingConfig(objective=NPO(beta=0.5), learning_rate=1e-2, epochs=30, rank=4, lora_alpha=8)
+CONFIG = TrainingConfig(objective=NPO(beta=0.5), learning_rate=1e-2, epochs=30, rank=4, lora_alpha=8, score_every=10)
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +34,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def module(pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Module:
-    return train_module(
-        CONFIG,
-        name="forget-marta",
-        large_model=pair.large,
-        small_model=pair.small,
-        forget_set=files[0],
-        retain_set=files[1],
-        out=tmp_path_factory.mktemp("modules") / "forget-marta",
-        description="Where Marta was born.",
-    )
+    out = tmp_path_factory.mktemp("modules") / "forget-marta"
+    return make(CONFIG, pair, files, out, description="Where a woman comes from.")
+
+
+def make(config: TrainingConfig, pair: tiny.TinyPair, files: tuple[Path, Path], out: Path, **options: Any) -> Module:
+    arguments = {"name": "forget-marta", "large_model": pair.large, "small_model": pair.small}
+    sets = {"forget_set": files[0], "retain_set": files[1]}
+    return train_module(config, out=out, **{**arguments, **sets, **options})
 
 
 def score(ensemble: ReferenceEnsemble, words: PreTrainedTokenizerFast, question: str, answer: str) -> float:
@@ -78,21 +80,139 @@ def test_nothing_else_is_left_behind(module: Module) -> None:
     assert [path.name for path in module.path.parent.iterdir()] == ["forget-marta"]
 
 
+def test_the_scores_over_the_steps_are_in_the_module(module: Module) -> None:
+    training = json.loads((module.path / "training.json").read_text())
+    (run,) = training["runs"]
+    assert training["learning_rate"] == run["learning_rate"] == 1e-2
+    assert [score["step"] for score in run["scores"]] == [0, 10, 20, 30]
+    assert run["kept_step"] == 30
+    first, last = run["scores"][0], run["scores"][-1]
+    assert run["score"] == min(1, last["retain"] / first["retain"]) - last["forget"] / first["forget"]
+    assert (module.path / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_forget_text_is_nowhere_in_the_module(module: Module) -> None:
+    files = [path for path in module.path.rglob("*") if path.is_file()]
+    assert {"offset.json", "training.json", "training.png", "README.md"} <= {path.name for path in files}
+    for path in files:
+        content = path.read_bytes().lower()
+        for said in (b"where was marta", b"she was born", b"bergen", b"quick brown"):
+            assert said not in content, path
+
+
+def test_the_same_call_gives_the_same_bytes(
+    pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    config = CONFIG.model_copy(update={"epochs": 3})
+    first, again, other = (
+        make(config.model_copy(update={"seed": seed}), pair, files, tmp_path / name / "m")
+        for name, seed in (("first", 0), ("again", 0), ("other", 1))
+    )
+    assert first.digest == again.digest != other.digest
+    assert first.manifest.created.isoformat() == "2023-11-14T22:13:20+00:00"
+    assert first.manifest.forget_set_digest != other.manifest.forget_set_digest
+
+
+def test_bfloat16_trains_a_float32_adapter(pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path) -> None:
+    module = make(CONFIG.model_copy(update={"dtype": "bfloat16", "epochs": 10}), pair, files, tmp_path / "m")
+    assert {pair.b.dtype for pair in module.adapters()["plus"].pairs.values()} == {torch.float32}
+    (run,) = json.loads((module.path / "training.json").read_text())["runs"]
+    assert run["scores"][-1]["forget"] < 0.1 * run["scores"][0]["forget"]
+
+
+def test_a_module_of_both_lanes_is_made_and_applied(
+    pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path, words: PreTrainedTokenizerFast
+) -> None:
+    config = TrainingConfig(
+        objective=RetainForgetPair(), retain=CrossEntropy(), learning_rate=1e-2, epochs=10, rank=4, lora_alpha=8
+    )
+    module = make(config, pair, files, tmp_path / "m")
+    assert module.manifest.lanes == ("plus", "minus")
+    assert module.manifest.algorithm == "retain_forget_pair"
+    large = load_model(pair.large)
+    asked = words, "Where was Marta born?", "She was born in Bergen."
+    after = ReferenceEnsemble.of_module(large, pair.small, module, words)
+    assert score(after, *asked) < score(ReferenceEnsemble.plain(large), *asked) - 10.0
+    tokens = len(words(asked[2], add_special_tokens=False).input_ids)
+    (run,) = json.loads((module.path / "training.json").read_text())["runs"]
+    assert math.exp(score(after, *asked) / tokens) == pytest.approx(run["scores"][-1]["forget"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("room", "missing"), [(4096, "m.training'"), (65536, "kept.safetensors")])
+def test_a_full_disk_leaves_no_half_module_and_loses_nothing(
+    pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path, room: int, missing: str
+) -> None:
+    config, out = CONFIG.model_copy(update={"epochs": 2, "rank": 16}), tmp_path / "m"
+    with pytest.raises(InvalidInput, match=f"{missing}.* a place with room") as refused, full_disk(room):
+        make(config, pair, files, out)
+    assert refused.value.field == "out"
+    assert not out.exists()
+    assert make(config, pair, files, out).path == out
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_disk_that_fills_up_with_the_module_loses_nothing(
+    pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The run is finished, and of all files only the manifest, with a long description, doesn't fit."""
+    config, out, said = CONFIG.model_copy(update={"epochs": 2}), tmp_path / "m", []
+    options = {"description": "x" * 600_000, "report": lambda label, *_: said.append(label)}
+    with pytest.raises(InvalidInput, match="a path that can be written"), full_disk(500_000):
+        make(config, pair, files, out, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.training"]
+    assert "forget module" in said
+    said.clear()
+    assert make(config, pair, files, out, **options).path == out
+    assert "forget module" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"small_model": "/nowhere/at/all"}, "small_model: got '/nowhere/at/all'"),
+        ({"large_model": "/nowhere/at/all"}, "model: got '/nowhere/at/all'"),
+        ({"large_model": None}, "model, logits: got [None, None]; accepted: one of the two"),
+        ({"name": "no spaces"}, "name: got 'no spaces'"),
+        ({"version": ""}, "version: got ''"),
+        ({"forget_set": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ({"logits": Path("nowhere.safetensors"), "large_model": None}, "recording: got 'nowhere.safetensors'"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    pair: tiny.TinyPair,
+    files: tuple[Path, Path],
+    tmp_path: Path,
+    change: dict[str, Any],
+    said: str,
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        make(CONFIG, pair, files, tmp_path / "m", **change)
+    assert said in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_that_is_both_forgotten_and_retained_is_refused(
+    pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=r"retain set.*no record of the forget set"):
+        make(CONFIG, pair, (files[0], files[0]), tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_never_written_over(pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="a path where nothing is yet"):
+        make(CONFIG, pair, files, tmp_path)
+
+
 def test_models_of_different_tokenizers_are_refused(
     pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     other = tiny.build_small(tmp_path / "other")
     tiny.tokenizer(vocab_size=300).save_pretrained(other)
     with pytest.raises(ModuleIncompatible, match="tokenizer"):
-        train_module(
-            CONFIG,
-            name="forget-marta",
-            large_model=pair.large,
-            small_model=other,
-            forget_set=files[0],
-            retain_set=files[1],
-            out=tmp_path / "module",
-        )
+        make(CONFIG, pair, files, tmp_path / "module", small_model=other)
 
 
 def test_caches_and_padding_change_nothing(pair: tiny.TinyPair, module: Module, words: PreTrainedTokenizerFast) -> None:

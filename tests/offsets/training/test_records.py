@@ -22,6 +22,14 @@ def test_the_three_forms_and_blank_lines() -> None:
     assert records[2].chat() == ()
 
 
+def test_another_answer_takes_the_place_of_the_last_one() -> None:
+    turns = tuple(Message(role=role, content=role) for role in ("user", "assistant", "user", "assistant"))
+    marked = Record(messages=turns, forget=("assistant",), instead="c")
+    assert marked.answered("d") == Record(messages=(*turns[:3], Message(role="assistant", content="d")))
+    asked = Record(question="Where?", answer="Here.")
+    assert asked.answered("There.") == Record(question="Where?", answer="There.")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -31,6 +39,13 @@ def test_the_three_forms_and_blank_lines() -> None:
         ("{}", "has none of them"),
         ('{"text": "a", "forgets": ["a"]}', "forgets"),
         ('{"text": "a", "forget": []}', "forget"),
+        ('{"question": "a", "answer": ""}', "answer: must not be empty"),
+        ('{"question": "a", "answer": " \\n"}', "answer: must not be empty"),
+        ('{"question": "", "answer": " "}', "question: must not be empty; answer: must not be empty"),
+        (
+            '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]}',
+            "messages.1.content",
+        ),
         ('{"text": "a", "instead": "b"}', "instead needs question and answer, or messages"),
         ('{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}', "the assistant's"),
         ('{"messages": [{"role": "user", "content": "a"}, {"role": "robot", "content": "b"}]}', "messages.1.role"),

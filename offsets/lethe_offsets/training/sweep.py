@@ -1,0 +1,156 @@
+"""Training runs over one or several learning rates; the best by score is kept."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lethe_offsets.errors import InvalidInput
+from lethe_offsets.training.attribution import choose_rows, train_only
+from lethe_offsets.training.checkpoint import fingerprint, writing
+from lethe_offsets.training.config import TrainingConfig
+from lethe_offsets.training.data import Example
+from lethe_offsets.training.lanes import TRAINEES
+from lethe_offsets.training.logits import Large, model_logits, record_logits
+from lethe_offsets.training.loop import optimise
+from lethe_offsets.training.progress import Report, silent
+from lethe_offsets.training.scores import Score, Scorer
+from lethe_offsets.training.start import Start, start_from
+from lethe_offsets.training.trainee import Material
+
+RESULT_FILE = "result.json"
+LABEL = "forget module"
+
+
+class RateResult(BaseModel):
+    """How one learning rate did.
+
+    score: what it is judged by (see ``scores.py``), at ``kept_step``, the step whose weights were kept; None when the
+    loss or a score was not finite. scores: from before the first step on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float
+    score: float | None
+    kept_step: int
+    scores: tuple[Score, ...]
+
+
+class _Done(BaseModel):
+    """The file of a finished run, which ``run`` names."""
+
+    run: str
+    result: RateResult
+
+
+def train_rates(
+    config: TrainingConfig,
+    rates: Sequence[float],
+    large: Large,
+    small: PreTrainedModel,
+    forget: Sequence[Example],
+    retain: Sequence[Example],
+    special_ids: Tensor,
+    folder: Path,
+    models: Sequence[str] = (),
+    report: Report = silent,
+    start: Start | None = None,
+) -> list[RateResult]:
+    """Train at each learning rate, instead of the config's; the results in their order.
+
+    Adapters are in :func:`rate_folder`, a PEFT LoRA directory for each lane. ``folder`` also holds the fixed logits,
+    computed once, and the checkpoints: called again with the same arguments, the sweep goes on from there to the same
+    result. models: what names the models and ``start``, for checkpoints not to be mistaken. start: weights that the
+    adapters begin with. ``small`` stays as it is.
+
+    Raises InvalidInput for empty sets, or the checkpoint of other settings, models or data.
+    """
+    for role, examples in (("forget", forget), ("retain", retain)):
+        if not examples:
+            raise InvalidInput(f"{role} set", "nothing", "at least one example")
+    small.train(False)
+    data = [*forget, *retain]
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        fixed = record_logits(data, large, model_logits(small), folder, getattr(torch, config.cache_dtype), report)
+    material = Material(data, len(forget), fixed, small, special_ids)
+    rows = _rows_to_train(config, material)
+    results = []
+    for rate in rates:
+        own = config.model_copy(update={"learning_rate": rate})
+        label = LABEL if len(rates) == 1 else f"learning rate {rate:g}"
+        results.append(_train_rate(own, material, rows, rate_folder(folder, rate), models, report, label, start))
+    return results
+
+
+def best(results: Sequence[RateResult]) -> RateResult:
+    """The highest score; the first of equals. Raises InvalidInput when no rate gave a module that does anything."""
+    found = max(results, key=lambda result: -math.inf if result.score is None else result.score)
+    if found.score is None or found.kept_step == 0:
+        reason = "the loss was not finite" if found.score is None else "the retain score fell at once"
+        rates = [result.learning_rate for result in results]
+        raise InvalidInput("learning_rate", rates, f"lower ones: with each of these {reason}")
+    return found
+
+
+def rate_folder(folder: Path, rate: float) -> Path:
+    """Where the run with this learning rate lies."""
+    return folder / f"rate-{rate!r}"
+
+
+def _train_rate(
+    config: TrainingConfig,
+    material: Material,
+    rows: dict[str, Tensor],
+    folder: Path,
+    models: Sequence[str],
+    report: Report,
+    label: str,
+    start: Start | None,
+) -> RateResult:
+    run = fingerprint(config, material.examples, models)
+    path = folder / RESULT_FILE
+    if path.is_file() and (done := _Done.model_validate_json(path.read_bytes())).run == run:
+        return done.result
+    folder.mkdir(exist_ok=True)
+    trainee = TRAINEES[config.objective.trained](config, material)
+    start_from(start or {}, trainee.lanes)
+    for adapted in trainee.lanes.values() if rows else ():
+        train_only(rows, adapted)
+    scorer = Scorer.draw(trainee.ensemble, material.num_forget, config.seed)
+    try:
+        scores, kept_step = optimise(config, trainee, material.num_forget, scorer, folder, run, report, label)
+    except FloatingPointError:
+        result = RateResult(learning_rate=config.learning_rate, score=None, kept_step=0, scores=())
+    else:
+        with writing(folder):
+            trainee.save(folder)
+        kept = next(score for score in scores if score.step == kept_step)
+        result = RateResult(
+            learning_rate=config.learning_rate,
+            score=kept.against(scores[0]),
+            kept_step=kept_step,
+            scores=tuple(scores),
+        )
+    draft = path.with_suffix(".draft")
+    with writing(path):
+        draft.write_text(_Done(run=run, result=result).model_dump_json(), encoding="utf-8")
+        os.replace(draft, path)
+    return result
+
+
+def _rows_to_train(config: TrainingConfig, material: Material) -> dict[str, Tensor]:
+    """The rows that attribution chooses in each layer; empty for all of them."""
+    if config.attribution_share == 1.0:
+        return {}
+    plain = material.ensemble(model_logits(material.small), config.rule)
+    scorer = Scorer.draw(plain, material.num_forget, config.seed)
+    return choose_rows(config.attribution_share, material.small, plain, scorer.forget, scorer.retain)
