@@ -49,9 +49,9 @@ def test_offsets_never_import_the_server_or_vllm() -> None:
     assert importing("offsets", "vllm") == set()
 
 
-def test_only_the_engine_and_its_options_import_vllm() -> None:
+def test_only_the_engine_its_options_and_the_benchmark_import_vllm() -> None:
     assert importing("server/lethe_server/routes", "vllm") == set()
-    engine = importing("server/lethe_server/engine", "vllm")
+    engine = importing("server/lethe_server/engine", "vllm") | importing("server/lethe_server/bench", "vllm")
     assert importing("server", "vllm") - engine <= {"server/lethe_server/options.py"}
 
 

@@ -111,7 +111,7 @@ class LayerAdapters:
     def views(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """A [slots, 1, rank, in] and B [slots, 1, width, rank] of each slice, as vLLM stacks them."""
         a, b = self.matrices()
-        return tuple(a.split(1, dim=1)), tuple(b[:, None].transpose(-1, -2).split(self.widths, dim=-2))
+        return torch.split(a, 1, dim=1), torch.split(b[:, None].transpose(-1, -2), self.widths, dim=-2)
 
     def add_lora_linear(self, y: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
         """``y[rows of a slot and lane] += x @ A.T @ B`` in place, called by vLLM's wrapped layer.

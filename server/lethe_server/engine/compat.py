@@ -57,7 +57,7 @@ def side_stream(vllm_config: VllmConfig, model: nn.Module) -> torch.cuda.Stream 
     backends = {layer.attn_backend.get_name() for layer in model.modules() if isinstance(layer, Attention)}
     if not current_platform.is_cuda() or vllm_config.parallel_config.world_size > 1 or backends != {"FLASH_ATTN"}:
         return None
-    return torch.cuda.Stream()
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 def may_fork() -> bool:
@@ -268,7 +268,7 @@ def share_draft_weights() -> None:
     def load_model(self: Any, target_model: nn.Module) -> None:
         load(self, target_model)
         if self.speculative_config.draft_model_config.model == getattr(target_model, "small_model", None):
-            take_layers(self.model, target_model.pair)
+            take_layers(self.model, target_model.get_submodule("pair"))
 
     load_model.shares = True  # type: ignore[attr-defined]
     DraftModelProposer.load_model = load_model  # type: ignore[method-assign]

@@ -31,6 +31,8 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
     large: Any
     pair: Any
     logits_processor: Any
+    _pair_ids: Tensor
+    _pair_positions: Tensor
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()

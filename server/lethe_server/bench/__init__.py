@@ -1,0 +1,1 @@
+"""``lethe bench``: what the offset costs, beside plain vLLM and its peers."""

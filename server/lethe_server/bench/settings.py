@@ -1,0 +1,76 @@
+"""What a benchmark run measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lethe_server.bench.shapes import FULL, SHAPES, TINY, Shape, context
+from lethe_server.errors import BadOption
+
+PEER_PROMPT_TOKENS = 16 * 512  # peers run in cells of up to so many prompt tokens; larger ones would take most of a run
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """So many clients, each sending prompts of so many tokens."""
+
+    concurrency: int
+    prompt: int
+
+
+class BenchSettings(BaseModel):
+    """A run; its results are only continued by a run with the same settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ratios: tuple[int, ...] = Field((4, 16, 40), min_length=1)
+    concurrency: tuple[int, ...] = Field((1, 4, 16, 64), min_length=1)
+    prompts: tuple[int, ...] = Field((32, 512, 1536), min_length=1)
+    output_tokens: int = Field(48, ge=8)
+    rounds: int = Field(2, ge=1)
+    peers: bool = True
+    modules: int = Field(64, ge=0, le=256)
+    profile: bool = True
+    eager: bool = False
+    tiny: bool = False
+
+    @classmethod
+    def build(cls, **values: Any) -> Self:
+        """Raises BadOption that names the field, its value and what is accepted."""
+        try:
+            return cls(**values)
+        except ValidationError as err:
+            first = err.errors()[0]
+            name = ".".join(map(str, first["loc"])) or "settings"
+            raise BadOption(f"{name}: got {first['input']!r}; {first['msg']}") from err
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for ratio in self.ratios:
+            if ratio not in SHAPES:
+                raise ValueError(f"ratios must be among {', '.join(map(str, SHAPES))}, got {ratio}")
+        if min(self.concurrency) < 1 or min(self.prompts) < 2:
+            raise ValueError("concurrency must be at least 1 and prompts at least 2 tokens long")
+        if max(self.prompts) + self.output_tokens > context(self.tiny):
+            raise ValueError(f"prompt and output together must fit the models' {context(self.tiny)} tokens")
+        return self
+
+    @property
+    def large(self) -> Shape:
+        return TINY if self.tiny else FULL
+
+    def cells(self) -> Iterator[Cell]:
+        for concurrency in self.concurrency:
+            for prompt in self.prompts:
+                yield Cell(concurrency, prompt)
+
+    def peers_run(self, cell: Cell) -> bool:
+        return self.peers and cell.concurrency * cell.prompt <= PEER_PROMPT_TOKENS
+
+    @property
+    def max_requests(self) -> int:
+        return max(*self.concurrency, self.modules)
