@@ -44,10 +44,17 @@ def interrupt_at(step: int) -> Report:
     return report
 
 
-def material(pair: tiny.TinyPair, forget: Sequence[Example], retain: Sequence[Example], folder: Path) -> Material:
+def material(
+    pair: tiny.TinyPair,
+    forget: Sequence[Example],
+    retain: Sequence[Example],
+    folder: Path,
+    report: Report = silent,
+) -> Material:
     folder.mkdir(exist_ok=True)
     examples, small = [*forget, *retain], load_model(pair.small)
-    fixed = record_logits(examples, model_logits(load_model(pair.large)), model_logits(small), folder, torch.float32)
+    large = model_logits(load_model(pair.large))
+    fixed = record_logits(examples, large, model_logits(small), folder, torch.float32, report)
     return Material(examples, len(forget), fixed, small, SPECIAL_IDS)
 
 
@@ -60,9 +67,8 @@ def sweep(
     rates: Sequence[float] = (),
     report: Report = silent,
 ) -> list[RateResult]:
-    large, small = model_logits(load_model(pair.large)), load_model(pair.small)
-    rates = rates or (config.learning_rate,)
-    return train_rates(config, rates, large, small, forget, retain, SPECIAL_IDS, folder, report=report)
+    data = material(pair, forget, retain, folder, report)
+    return train_rates(config, rates or (config.learning_rate,), data, folder, report=report)
 
 
 def weights(folder: Path, rate: float = CONFIG.learning_rate, lane: str = "plus") -> dict[str, Tensor]:

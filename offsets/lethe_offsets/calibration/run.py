@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from pydantic import JsonValue
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lethe_offsets.calibration.grid import Point, choose
 from lethe_offsets.calibration.scores import grid_scores, reference_scores
 from lethe_offsets.create import check_free, write_module
 from lethe_offsets.digests import small_model_digest, tokenizer_digest
-from lethe_offsets.errors import ModuleIncompatible
+from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 from lethe_offsets.manifest import LANES, Manifest
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
 from lethe_offsets.recording.file import Recording
 from lethe_offsets.sums import CONFIG_FILE, WEIGHTS_FILE
 from lethe_offsets.training.data import Example
+from lethe_offsets.training.large import sound_model, sound_tokenizer
 from lethe_offsets.training.logits import LogitsFn, model_logits
 from lethe_offsets.training.progress import Report, silent
 from lethe_offsets.training.reference import load_model, special_ids
@@ -68,18 +70,15 @@ def calibrate(
     forgotten, its directory or a recording of it on the forget set. Tokens that a rule pins are taken from the small
     model's settings.
 
-    Raises InvalidInput for a reference of other data and as ``choose``, ModuleCorrupt for a module that has changed.
+    Raises InvalidInput for a reference that doesn't fit and as ``choose``, ModuleCorrupt for a changed module.
     """
-    retrained = None
-    if reference is not None and reference.is_file():
-        retrained = Recording.open(reference)
-        retrained.check(forget, tokenizer)
+    retrained = None if reference is None else _open_reference(reference, forget, tokenizer)
     module.adapters()  # verifies the files once more, right before they are read
     small = load_model(small_model)
     plus, minus = (_lane(small_model, module.lanes.get(lane)) for lane in LANES)
     tried, specials = [Rule(strength=0.0), *rules], special_ids(small, tokenizer)
     scores = grid_scores([*forget, *retain], recording, plus, minus, tried, specials, report)
-    wanted = None if reference is None else reference_scores(forget, reference, retrained)
+    wanted = None if retrained is None else reference_scores(forget, retrained)
     before, *points = (_point(rule, row, len(forget), wanted) for rule, row in zip(tried, scores, strict=True))
     return Calibration(before, tuple(points), choose(points, before, max_retain_loss))
 
@@ -107,6 +106,18 @@ def write_calibrated(module: Module, result: Calibration, out: Path, version: st
         for lane, folder in old.lanes.items()
     }
     return write_module(Manifest.build(**fields), lanes, out)
+
+
+def _open_reference(
+    path: Path, forget: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+) -> Recording | PreTrainedModel:
+    if path.is_file():
+        recording = Recording.open(path)
+        recording.check(forget, tokenizer)
+        return recording
+    if sound_tokenizer("reference", path).get_vocab() != tokenizer.get_vocab():
+        raise InvalidInput("reference", str(path), "a model with the small model's tokenizer, or a recording of it")
+    return sound_model("reference", path, "cpu", torch.float32)
 
 
 def _lane(small_model: str, adapter: Path | None) -> LogitsFn:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from lethe_offsets.pair import Rule, RuleRows, apply_rules
 from lethe_offsets.recording.file import Recording
 from lethe_offsets.training.data import Example
 from lethe_offsets.training.logits import LogitsFn, model_logits, pad, passes
 from lethe_offsets.training.progress import Report
-from lethe_offsets.training.reference import load_model
 
 
 @torch.inference_mode()
@@ -32,7 +31,7 @@ def grid_scores(
         chosen = [examples[index] for index in batch]
         ids, mask, predicted = pad(chosen)
         high, low = (lane(ids, mask)[predicted].float() for lane in (plus, minus))
-        base = large.logits(chosen, low)
+        base = large.logits(chosen, low.shape[-1])
         tokens = ids[:, 1:][predicted[:, :-1]]
         for place, rule in enumerate(rules):
             rows = RuleRows.stack([rule]).take(torch.zeros(len(base), dtype=torch.long))
@@ -43,11 +42,11 @@ def grid_scores(
 
 
 @torch.inference_mode()
-def reference_scores(examples: Sequence[Example], source: Path, recording: Recording | None) -> Tensor:
-    """The same for a retrained model: [examples]. source: its directory, unless there is a ``recording`` of it."""
-    if recording is not None:
-        return torch.cat([_probabilities(recording.take(e).token_logprobs, [e]) for e in examples])
-    model, scores = model_logits(load_model(source)), []
+def reference_scores(examples: Sequence[Example], reference: Recording | PreTrainedModel) -> Tensor:
+    """The same for a retrained model: [examples]."""
+    if isinstance(reference, Recording):
+        return torch.cat([_probabilities(reference.take(e).token_logprobs, [e]) for e in examples])
+    model, scores = model_logits(reference), []
     for example in examples:
         ids, mask, predicted = pad([example])
         logprobs = _at(model(ids, mask)[predicted].float(), ids[:, 1:][predicted[:, :-1]])

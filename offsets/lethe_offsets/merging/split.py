@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lethe_offsets.merging.merge import merge_modules
 from lethe_offsets.merging.settings import MergeSettings
 from lethe_offsets.module import Module
 from lethe_offsets.training.config import TrainingConfig
+from lethe_offsets.training.processes import ALONE, Processes
 from lethe_offsets.training.progress import Report, silent
 from lethe_offsets.training.recipe import train_module
 
@@ -31,6 +33,7 @@ def train_split(
     description: str = "",
     version: str = "1",
     merging: MergeSettings | None = None,
+    processes: Processes = ALONE,
     report: Report = silent,
     **options: Any,
 ) -> Module:
@@ -43,38 +46,54 @@ def train_split(
     Raises InvalidInput for a line without the key and for fewer than two values, and as ``train_module`` and
     ``merge_modules`` do.
     """
-    check_free(out)
-    lines = _read(Path(forget_set))
-    parts = split_lines(lines, split_by)
     folder = out.with_name(f"{out.name}.parts")
-    _claim(folder, [config.model_dump(mode="json"), split_by, lines, {key: _named(options[key]) for key in options}])
+
+    def prepare() -> tuple[list[str], dict[str, list[str]]]:
+        check_free(out)
+        lines = _read(Path(forget_set))
+        parts = split_lines(lines, split_by)
+        named = {key: _named(options[key]) for key in options}
+        _claim(folder, [config.model_dump(mode="json"), split_by, lines, named])
+        for number, part in enumerate(parts.values(), start=1):
+            _part(folder, number).write_text("".join(f"{line}\n" for line in part), encoding="utf-8")
+        return lines, parts
+
+    lines, parts = processes.on_main(prepare)
     modules = []
-    for number, part in enumerate(parts.values(), start=1):
-        path = folder / f"{number}.jsonl"
-        path.write_text("".join(f"{line}\n" for line in part), encoding="utf-8")
+    for number in range(1, len(parts) + 1):
 
         def numbered(label: str, done: int, total: int, note: str = "", /, number: int = number) -> None:
             report(f"part {number} of {len(parts)}: {label}", done, total, note)
 
         modules.append(
-            _finished(folder / str(number))
+            processes.on_main(partial(_finished, folder / str(number)))
             or train_module(
-                config, name=f"part-{number}", forget_set=path, out=folder / str(number), report=numbered, **options
+                config,
+                name=f"part-{number}",
+                forget_set=_part(folder, number),
+                out=folder / str(number),
+                processes=processes,
+                report=numbered,
+                **options,
             )
         )
-    salt = hashlib.sha256("".join(module.ref for module in modules).encode()).digest()[:SALT_BYTES]
-    merged = merge_modules(
-        modules,
-        merging or MergeSettings("ties_svd"),
-        name=name,
-        out=out,
-        version=version,
-        description=description,
-        forget_set_digest=forget_set_digest(lines, salt),
-        report=report,
-    )
-    shutil.rmtree(folder)
-    return merged
+
+    def merge() -> Module:
+        salt = hashlib.sha256("".join(module.ref for module in modules).encode()).digest()[:SALT_BYTES]
+        merged = merge_modules(
+            modules,
+            merging or MergeSettings("ties_svd"),
+            name=name,
+            out=out,
+            version=version,
+            description=description,
+            forget_set_digest=forget_set_digest(lines, salt),
+            report=report,
+        )
+        shutil.rmtree(folder)
+        return merged
+
+    return processes.on_main(merge)
 
 
 def split_lines(lines: list[str], key: str) -> dict[str, list[str]]:
@@ -119,6 +138,10 @@ def _named(option: object) -> str:
     if isinstance(option, str | Path) and Path(option).is_file():
         return hashlib.sha256(Path(option).read_bytes()).hexdigest()
     return str(option)
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"{number}.jsonl"
 
 
 def _finished(path: Path) -> Module | None:

@@ -103,15 +103,14 @@ class Recording:
         rows = self.rows[self.header.key(example.ids)]
         return self.top[rows][torch.searchsorted(self.places[rows], torch.tensor(answer_places(example)))]
 
-    def logits(self, examples: Sequence[Example], small: Tensor) -> Tensor:
+    def logits(self, examples: Sequence[Example], width: int) -> Tensor:
         """Whole rows of the large model's logits, on the CPU: [n, vocab], one row for each predicted token.
 
-        small [n, small vocab]: the minus lane's logits in the same rows, by which the tail is spread.
+        width: of the small model's logits; the vocabulary is wider only where a token beyond was seen.
         """
         top = TopK.cat([self.take(example) for example in examples])
         tokens = [example.ids[place] for example in examples for place in answer_places(example)]
-        small = small.cpu()
-        return top.logits(torch.tensor(tokens), small, max(self.width, small.shape[-1]))
+        return top.logits(torch.tensor(tokens), max(self.width, width))
 
     def _holds(self, example: Example) -> bool:
         rows = self.rows.get(self.header.key(example.ids))

@@ -44,7 +44,7 @@ def train(
     start: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A module to train further; its rank and rule are the run's.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto: all GPUs there are.")] = "auto",
     name: Annotated[str | None, typer.Option(help="Name of the module; default: the directory's.")] = None,
     description: Annotated[str, typer.Option(help="What is forgotten, in words.")] = "",
     version: Annotated[str, typer.Option(help="Version of the module.")] = "1",
@@ -58,6 +58,9 @@ def train(
 
     What it computes lies in DIR.training meanwhile; after an interruption the same command goes on from there. With
     SOURCE_DATE_EPOCH set, the same command gives the same module to the byte.
+
+    Several GPUs share each batch under accelerate launch --multi_gpu --num_processes N -m lethe_offsets.cli train.
+    Without it, the large model alone is spread over them.
     """
     rates = _rates(lr)
     flags = {

@@ -35,23 +35,24 @@ def open_large(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     small: PreTrainedModel,
+    device: str | None = None,
 ) -> LargeSide:
-    """A model, on the small model's device and in its dtype, or a recording of these examples; one of the two.
+    """A model in the small model's dtype, on its device unless given, or a recording of these; one of the two.
 
     ``tokenizer`` is the small model's. Raises InvalidInput for both or neither, ModuleIncompatible for a model of
     another tokenizer, and as ``Recording.check``.
     """
     if model is not None and recording is None:
-        return _load(model, tokenizer, small)
+        return _load(model, tokenizer, small, device or str(small.device))
     if recording is not None and model is None:
         return _open(recording, examples, tokenizer, small)
     raise InvalidInput("model, logits", [model and str(model), recording and str(recording)], "one of the two")
 
 
-def _load(source: str | Path, tokenizer: PreTrainedTokenizerBase, small: PreTrainedModel) -> LargeSide:
+def _load(source: str | Path, tokenizer: PreTrainedTokenizerBase, small: PreTrainedModel, device: str) -> LargeSide:
     if sound_tokenizer("model", source).get_vocab() != tokenizer.get_vocab():
         raise ModuleIncompatible("model", str(source), "a model with the small model's tokenizer")
-    model = sound_model("model", source, str(small.device), small.dtype)
+    model = sound_model("model", source, device, small.dtype)
     return LargeSide(model_logits(model), Path(source).name, str(source), special_ids(model, tokenizer))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -58,6 +59,20 @@ class FixedLogits:
     minus: Tensor
     start: tuple[int, ...]
 
+    @classmethod
+    def open(
+        cls, folder: Path, examples: Sequence[Example], widths: tuple[int, int], dtype: torch.dtype
+    ) -> FixedLogits:
+        """What ``record_logits`` left in ``folder``, maybe in another process; widths: as it had them."""
+        start = _starts(examples)
+        large, minus = (_mapped(_file(folder, lane), start[-1], width, dtype) for lane, width in enumerate(widths))
+        return cls(large, minus, start)
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """The large model's vocabulary and the small one's."""
+        return self.large.shape[1], self.minus.shape[1]
+
     def rows(self, examples: Sequence[int]) -> Tensor:
         """The rows of these examples, in their order: long, [n]."""
         return torch.cat([torch.arange(self.start[index], self.start[index + 1]) for index in examples])
@@ -76,9 +91,7 @@ def record_logits(
     A recording must hold the examples (see ``Recording.check``). The files take rows x vocabulary x bytes of ``dtype``
     each, and are gone when ``folder`` is.
     """
-    start = [0]
-    for example in examples:
-        start.append(start[-1] + sum(example.answer))
+    start = _starts(examples)
     stores: list[Tensor] = []
     with torch.inference_mode():
         for done, batch in enumerate(batches := list(passes(examples))):
@@ -86,10 +99,11 @@ def record_logits(
             lanes = _rows([examples[index] for index in batch], large, minus)
             for lane, rows in enumerate(lanes):
                 if len(stores) == lane:
-                    stores.append(_mapped(folder / f"logits-{lane}.bin", start[-1], rows.shape[-1], dtype))
+                    _allocate(_file(folder, lane), start[-1] * rows.shape[-1] * dtype.itemsize)
+                    stores.append(_mapped(_file(folder, lane), start[-1], rows.shape[-1], dtype))
                 stores[lane][place] = rows.to("cpu", dtype)
             report("logits of the data", done + 1, len(batches))
-    return FixedLogits(large=stores[0], minus=stores[1], start=tuple(start))
+    return FixedLogits(large=stores[0], minus=stores[1], start=start)
 
 
 def _rows(examples: Sequence[Example], large: Large, minus: LogitsFn) -> tuple[Tensor, Tensor]:
@@ -101,7 +115,7 @@ def _rows(examples: Sequence[Example], large: Large, minus: LogitsFn) -> tuple[T
         return logits[predicted.to(logits.device)]
 
     small = of(minus)
-    return (large.logits(examples, small) if isinstance(large, Recording) else of(large)), small
+    return (large.logits(examples, small.shape[-1]) if isinstance(large, Recording) else of(large)), small
 
 
 def passes(examples: Sequence[Example]) -> Iterator[list[int]]:
@@ -116,9 +130,20 @@ def passes(examples: Sequence[Example]) -> Iterator[list[int]]:
         yield batch
 
 
-def _mapped(path: Path, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+def _starts(examples: Sequence[Example]) -> tuple[int, ...]:
+    return tuple(accumulate((sum(example.answer) for example in examples), initial=0))
+
+
+def _file(folder: Path, lane: int) -> Path:
+    return folder / f"logits-{lane}.bin"
+
+
+def _allocate(path: Path, size: int) -> None:
     path.unlink(missing_ok=True)
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):  # a full disk is an error here; in a mapped file it would end the process
-            os.posix_fallocate(file.fileno(), 0, rows * width * dtype.itemsize)
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _mapped(path: Path, rows: int, width: int, dtype: torch.dtype) -> Tensor:
     return torch.from_file(str(path), shared=True, size=rows * width, dtype=dtype).view(rows, width)

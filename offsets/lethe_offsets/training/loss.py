@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,7 +12,8 @@ from lethe_offsets.training.ensemble import Ensemble
 from lethe_offsets.training.objectives import CrossEntropy, Objective, Rows
 
 
-class Term(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Term:
     """A weighted mean, a scalar, and over how many (see ``Objective.count``)."""
 
     value: Tensor

@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch.nn import Parameter
 
+from lethe_offsets.errors import LetheError
+
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)  # the logits of the data and an evaluation may take the main process long
@@ -38,7 +40,7 @@ class Processes:
         """
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return ALONE
-        from accelerate import PartialState
+        from accelerate import PartialState  # type: ignore[import-untyped]
 
         state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=PATIENCE)
         return cls(state.process_index, state.num_processes)
@@ -76,10 +78,10 @@ class Processes:
     def main_first(self) -> Iterator[None]:
         """The main process goes first: it downloads for all, and says alone what is wrong for all."""
         if not self.is_main:
-            self.on_main(bool)
+            self.gather(None)
         yield
         if self.is_main:
-            self.on_main(bool)
+            self.gather(None)  # lets the others go
 
     def gather(self, part: T) -> list[T]:
         """Every process's part, by rank; each must be picklable."""
@@ -98,7 +100,7 @@ class Processes:
         flat = torch.cat([there.to(parts[0]), *(part.flatten() for part in parts)])
         with _together():
             dist.all_reduce(flat)
-        found, *sums = flat.split([len(weights), *(weight.numel() for weight in weights)])
+        found, *sums = torch.split(flat, [len(weights), *(weight.numel() for weight in weights)])
         for weight, any_there, total in zip(weights, found.tolist(), sums, strict=True):
             weight.grad = total.view_as(weight) if any_there else None
 
@@ -108,8 +110,8 @@ ALONE = Processes()
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """What torch raises here says only that another process is gone, which has said why itself."""
+    """Raises LetheError where the processes can't talk, as when one is gone; that one has said why itself."""
     try:
         yield
     except RuntimeError as err:
-        raise SystemExit(1) from err
+        raise LetheError(f"another training process is gone or out of reach ({str(err).splitlines()[0]})") from err

@@ -22,9 +22,17 @@ from lethe_offsets.pair import Rule, RuleRows, apply_rules
 
 
 def load_model(source: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model in evaluation mode, from safetensors and without remote code."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
-    model.train(False).to(device)
+    """A causal language model in evaluation mode, from safetensors and without remote code.
+
+    device: ``auto`` spreads it over all GPUs, by accelerate.
+    """
+    spread = "auto" if device == "auto" else None
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        source, dtype=dtype, use_safetensors=True, device_map=spread
+    )
+    placed = model.train(False)
+    if spread is None:
+        placed.to(device)
     return model
 
 

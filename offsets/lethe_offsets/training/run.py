@@ -22,29 +22,35 @@ from lethe_offsets.errors import InvalidInput
 from lethe_offsets.merging.split import train_split
 from lethe_offsets.sums import TRAINING_FILE
 from lethe_offsets.training.config import TrainingConfig
+from lethe_offsets.training.processes import Processes
 from lethe_offsets.training.progress import progress_bars
 from lethe_offsets.training.recipe import train_module
 
 MIB = 1024 * 1024
 
 
-def run(
-    config: TrainingConfig, rates: Sequence[float], device: str | None, split_by: str | None, **arguments: Any
-) -> None:
-    """``train_module`` with its arguments, or ``train_split``; the reference goes to stdout, the rest to stderr."""
+def run(config: TrainingConfig, rates: Sequence[float], device: str, split_by: str | None, **arguments: Any) -> None:
+    """``train_module`` with its arguments, or ``train_split``; the reference goes to stdout, the rest to stderr.
+
+    Of several processes only the main one says anything but errors.
+    """
     train = partial(train_split, split_by=split_by) if split_by is not None else train_module
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of loading weights
-    console = Console(stderr=True)
+    processes = Processes.launched(device)
+    console = Console(stderr=True, quiet=not processes.is_main)
     started = time.monotonic()
     place = _device(device)
+    spread = "auto" if device == "auto" and processes.count == 1 and torch.cuda.device_count() > 1 else None
+    arguments |= {"device": str(place), "large_device": spread, "processes": processes}
     if not config.objective.bounded:
         console.print(_warning(config), style="yellow")
     with progress_bars(console) as report:
-        module = train(config, rates=rates, device=str(place), report=report, **arguments)
+        module = train(config, rates=rates, report=report, **arguments)
     if (module.path / TRAINING_FILE).is_file():
         console.print(table(module.path))
     console.print(f"{time.monotonic() - started:.0f} s, peak memory {_peak_memory(place)}")
-    typer.echo(module.ref)
+    if processes.is_main:
+        typer.echo(module.ref)
 
 
 def table(module: Path) -> Table:
@@ -67,9 +73,9 @@ def table(module: Path) -> Table:
     return shown
 
 
-def _device(name: str | None) -> torch.device:
+def _device(name: str) -> torch.device:
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as err:  # AssertionError: torch was built without CUDA
         accepted = f"a device of this machine ({str(err).strip().splitlines()[0]})"

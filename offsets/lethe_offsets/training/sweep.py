@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.training.attribution import choose_rows, train_only
 from lethe_offsets.training.checkpoint import fingerprint, writing
 from lethe_offsets.training.config import TrainingConfig
-from lethe_offsets.training.data import Example
 from lethe_offsets.training.lanes import TRAINEES
-from lethe_offsets.training.logits import Large, model_logits, record_logits
+from lethe_offsets.training.logits import model_logits
 from lethe_offsets.training.loop import optimise
+from lethe_offsets.training.processes import ALONE, Processes
 from lethe_offsets.training.progress import Report, silent
 from lethe_offsets.training.scores import Score, Scorer
 from lethe_offsets.training.start import Start, start_from
@@ -54,40 +53,29 @@ class _Done(BaseModel):
 def train_rates(
     config: TrainingConfig,
     rates: Sequence[float],
-    large: Large,
-    small: PreTrainedModel,
-    forget: Sequence[Example],
-    retain: Sequence[Example],
-    special_ids: Tensor,
+    material: Material,
     folder: Path,
     models: Sequence[str] = (),
     report: Report = silent,
     start: Start | None = None,
+    processes: Processes = ALONE,
 ) -> list[RateResult]:
     """Train at each learning rate, instead of the config's; the results in their order.
 
-    Adapters are in :func:`rate_folder`, a PEFT LoRA directory for each lane. ``folder`` also holds the fixed logits,
-    computed once, and the checkpoints: called again with the same arguments, the sweep goes on from there to the same
-    result. models: what names the models and ``start``, for checkpoints not to be mistaken. start: weights that the
-    adapters begin with. ``small`` stays as it is.
+    Adapters are in :func:`rate_folder`, a PEFT LoRA directory for each lane. ``folder``, which must be there, also
+    holds the checkpoints: called again with the same arguments, the sweep goes on from there to the same result.
+    models: what names the models and ``start``, for checkpoints not to be mistaken. start: weights that the adapters
+    begin with. The small model stays as it is. Several ``processes`` call this with equal arguments.
 
-    Raises InvalidInput for empty sets, or the checkpoint of other settings, models or data.
+    Raises InvalidInput for the checkpoint of other settings, models or data.
     """
-    for role, examples in (("forget", forget), ("retain", retain)):
-        if not examples:
-            raise InvalidInput(f"{role} set", "nothing", "at least one example")
-    small.train(False)
-    data = [*forget, *retain]
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        fixed = record_logits(data, large, model_logits(small), folder, getattr(torch, config.cache_dtype), report)
-    material = Material(data, len(forget), fixed, small, special_ids)
-    rows = _rows_to_train(config, material)
+    rows = processes.on_main(partial(_rows_to_train, config, material))
     results = []
     for rate in rates:
         own = config.model_copy(update={"learning_rate": rate})
         label = LABEL if len(rates) == 1 else f"learning rate {rate:g}"
-        results.append(_train_rate(own, material, rows, rate_folder(folder, rate), models, report, label, start))
+        place = rate_folder(folder, rate)
+        results.append(_train_rate(own, material, rows, place, models, report, label, start, processes))
     return results
 
 
@@ -115,11 +103,11 @@ def _train_rate(
     report: Report,
     label: str,
     start: Start | None,
+    processes: Processes,
 ) -> RateResult:
     run = fingerprint(config, material.examples, models)
-    path = folder / RESULT_FILE
-    if path.is_file() and (done := _Done.model_validate_json(path.read_bytes())).run == run:
-        return done.result
+    if (done := processes.on_main(partial(_finished, folder, run))) is not None:
+        return done
     folder.mkdir(exist_ok=True)
     trainee = TRAINEES[config.objective.trained](config, material)
     start_from(start or {}, trainee.lanes)
@@ -127,12 +115,15 @@ def _train_rate(
         train_only(rows, adapted)
     scorer = Scorer.draw(trainee.ensemble, material.num_forget, config.seed)
     try:
-        scores, kept_step = optimise(config, trainee, material.num_forget, scorer, folder, run, report, label)
+        scores, kept_step = optimise(
+            config, trainee, material.num_forget, scorer, folder, run, report, label, processes
+        )
     except FloatingPointError:
         result = RateResult(learning_rate=config.learning_rate, score=None, kept_step=0, scores=())
     else:
-        with writing(folder):
-            trainee.save(folder)
+        if processes.is_main:
+            with writing(folder):
+                trainee.save(folder)
         kept = next(score for score in scores if score.step == kept_step)
         result = RateResult(
             learning_rate=config.learning_rate,
@@ -140,11 +131,26 @@ def _train_rate(
             kept_step=kept_step,
             scores=tuple(scores),
         )
+    if processes.is_main:
+        _finish(folder, run, result)
+    return result
+
+
+def _finished(folder: Path, run: str) -> RateResult | None:
+    """The result of this run, where it has one."""
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        return None
+    done = _Done.model_validate_json(path.read_bytes())
+    return done.result if done.run == run else None
+
+
+def _finish(folder: Path, run: str, result: RateResult) -> None:
+    path = folder / RESULT_FILE
     draft = path.with_suffix(".draft")
     with writing(path):
         draft.write_text(_Done(run=run, result=result).model_dump_json(), encoding="utf-8")
         os.replace(draft, path)
-    return result
 
 
 def _rows_to_train(config: TrainingConfig, material: Material) -> dict[str, Tensor]:
@@ -153,4 +159,5 @@ def _rows_to_train(config: TrainingConfig, material: Material) -> dict[str, Tens
         return {}
     plain = material.ensemble(model_logits(material.small), config.rule)
     scorer = Scorer.draw(plain, material.num_forget, config.seed)
-    return choose_rows(config.attribution_share, material.small, plain, scorer.forget, scorer.retain)
+    rows = choose_rows(config.attribution_share, material.small, plain, scorer.forget, scorer.retain)
+    return {name: chosen.cpu() for name, chosen in rows.items()}

@@ -1,4 +1,4 @@
-"""Faults of vLLM that any client could meet, mended here until vLLM does; each says when it can go."""
+"""Faults of vLLM that clients or operators meet, mended here until vLLM does; each says when it can go."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def mend() -> None:
     if current_platform.is_cpu():
         mend_cpu_seeds()
         mend_cpu_drafts()
+        mend_cpu_cache()
 
 
 def mend_cpu_seeds() -> None:
@@ -80,3 +81,24 @@ def mend_cpu_drafts() -> None:
     expand_batch_to_tokens.mended = True  # type: ignore[attr-defined]
     rejection_sampler.expand_batch_to_tokens = expand_batch_to_tokens
     rejection_sampler.apply_sampling_constraints = apply_sampling_constraints
+
+
+def mend_cpu_cache() -> None:
+    """Let compiled code be found again on the CPU: it is kept, but every start compiled anew.
+
+    vLLM calls ``finalize_loading`` on what it has loaded, which only its own backend's functions have; the CPU's are
+    inductor's (0.32.0). To go when a second start logs "Directly load AOT compilation".
+    """
+    load: Any = torch.compiler.load_compiled_function
+    if getattr(load, "mended", False):
+        return
+
+    def load_compiled_function(*args: Any, **kwargs: Any) -> Any:
+        loaded = load(*args, **kwargs)
+        compiled = loaded._artifacts.compiled_fn
+        if not hasattr(compiled, "finalize_loading"):
+            compiled.finalize_loading = lambda config: None
+        return loaded
+
+    load_compiled_function.mended = True  # type: ignore[attr-defined]
+    torch.compiler.load_compiled_function = load_compiled_function

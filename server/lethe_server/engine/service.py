@@ -79,11 +79,20 @@ class OffsetEngine:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        from lethe_server.engine import compat
+
         try:
             client = AsyncLLM.from_engine_args(AsyncEngineArgs(**options))
         except (ValueError, RuntimeError, TypeError, OSError) as err:
             raise EngineStartError(f"the engine did not start: {str(err).strip() or type(err).__name__}") from err
-        return cls(spec, client, small)
+        engine = cls(spec, client, small)
+        if compat.on_cpu() and checks.compiles(spec.options):
+            try:
+                await client.collective_rpc("lethe_warm_up")
+            except BaseException:
+                await asyncio.shield(engine.close())
+                raise
+        return engine
 
     async def load(self, module: Module) -> LoadedModule:
         """Bring a module into the engine and prove that it acts.

@@ -20,6 +20,10 @@ class RuleKeeper:
     def lethe_forget_rule(self, adapter_id: int) -> None:
         self.model_runner.get_model().forget_rule(adapter_id)
 
+    def lethe_warm_up(self) -> None:
+        """Compile both models now; on the CPU vLLM does not before it serves, if the engine has adapters."""
+        self.model_runner.profile_run()
+
 
 def rule_arguments(adapter_id: int, rule: Rule, plus_rank: int) -> tuple[int, dict[str, Any], int]:
     """Arguments of ``lethe_register_rule`` as plain values: they cross a process boundary."""

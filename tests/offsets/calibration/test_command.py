@@ -135,6 +135,7 @@ def test_the_number_of_removed_tokens_is_found_too(world: World, tmp_path: Path)
         ({"forget": "{retain}", "retain": "{other}"}, InvalidInput, "recording: data: .* examples are not in it"),
         ({"small_model": "{large}"}, ModuleIncompatible, "small_model"),
         ({"reference": "{other}"}, InvalidInput, "a file that lethe record has written"),
+        ({"reference": "/nowhere"}, InvalidInput, "reference: got '/nowhere'"),
         ({"reference": "{large}", "max_retain_loss": 0.0}, InvalidInput, "max_retain_loss"),
         ({"plot": "/nowhere/grid.png"}, InvalidInput, "plot"),
         ({"plot": "grid.nothing"}, InvalidInput, "plot"),

@@ -61,10 +61,10 @@ def test_the_pair_learns_by_cross_entropy_with_and_without_the_forget_set(
         parts = [own_logits(model, example) for example in (forget[0], retain[0])]
         logits, tokens, units = (torch.cat(part) for part in zip(*parts, strict=True))
         kept = F.cross_entropy(logits[units < 0], tokens[units < 0])
-        torch.testing.assert_close(terms[f"{lane} cross_entropy"], kept, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(terms[f"{lane} cross_entropy"].value, kept, rtol=1e-5, atol=1e-6)
         if lane == "minus":
             gone = F.cross_entropy(logits[units >= 0], tokens[units >= 0])
-            torch.testing.assert_close(terms["minus retain_forget_pair"], gone, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(terms["minus retain_forget_pair"].value, gone, rtol=1e-5, atol=1e-6)
 
 
 def test_the_pairs_ensemble_takes_plus_less_minus(
@@ -83,7 +83,7 @@ def test_the_pair_shares_one_start_and_the_retain_set_moves_both_lanes_alike(
 ) -> None:
     trainee = pair_trainee(PAIR, material(pair, forget, retain, tmp_path / "fixed"))
     terms = trainee.terms([2, 3])  # nothing to forget among them
-    torch.stack(list(terms.values())).sum().backward()
+    torch.stack([term.value for term in terms.values()]).sum().backward()
     plus, minus = (list(model.parameters()) for model in trainee.lanes.values())
     assert all(torch.equal(one, other) for one, other in zip(plus, minus, strict=True))
     pushed = [(one.grad, other.grad) for one, other in zip(plus, minus, strict=True) if one.requires_grad]
@@ -98,7 +98,9 @@ def test_the_assistant_is_what_the_minus_lane_adds(
     trainee = assistant_trainee(ASSISTANT, given)
     assert list(trainee.lanes) == ["minus"]
     start = trainee.terms([0, 2])
-    assert start["uniform"].item() == pytest.approx(torch.tensor(384.0).log().item(), rel=1e-5), "uniform at the start"
+    assert start["uniform"].value.item() == pytest.approx(torch.tensor(384.0).log().item(), rel=1e-5), (
+        "uniform at the start"
+    )
     shake(trainee.lanes["minus"])
     terms = trainee.terms([0, 2])
     parts = [
@@ -110,8 +112,9 @@ def test_the_assistant_is_what_the_minus_lane_adds(
     ]
     assistant, tokens, units = (torch.cat(part) for part in zip(*parts, strict=True))
     gone = F.cross_entropy(assistant[units >= 0], tokens[units >= 0])
-    torch.testing.assert_close(terms["uld"], gone, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(terms["uniform"], -assistant[units < 0].log_softmax(dim=-1).mean(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(terms["uld"].value, gone, rtol=1e-4, atol=1e-4)
+    flat = -assistant[units < 0].log_softmax(dim=-1).mean()
+    torch.testing.assert_close(terms["uniform"].value, flat, rtol=1e-4, atol=1e-4)
     rows = trainee.ensemble.batch([0]).forget
     own = assistant[: sum(forget[0].answer)][units[: sum(forget[0].answer)] >= 0]
     torch.testing.assert_close(rows.ensemble, rows.large - own, rtol=1e-4, atol=1e-4)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 import tiny
@@ -15,9 +14,8 @@ from lethe_offsets.training.checkpoint import CHECKPOINT_FILE
 from lethe_offsets.training.data import Example, read_examples
 from lethe_offsets.training.loop import draw_batches
 from lethe_offsets.training.objectives import KL, GradientAscent
-from lethe_offsets.training.reference import load_model
 from lethe_offsets.training.sweep import rate_folder, train_rates
-from trainees import CONFIG, SPECIAL_IDS, Interrupted, interrupt_at, sweep, weights
+from trainees import CONFIG, Interrupted, interrupt_at, material, sweep, weights
 
 STEPS = 12  # two examples to forget, six times
 
@@ -97,22 +95,13 @@ def test_the_checkpoint_of_another_run_is_refused(
     assert (rate_folder(tmp_path, CONFIG.learning_rate) / CHECKPOINT_FILE).is_file()
 
 
-def test_what_can_not_be_trained_is_refused(
-    pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
-) -> None:
-    with pytest.raises(InvalidInput, match="retain set"):
-        sweep(pair, forget, [], tmp_path)
-    with pytest.raises(InvalidInput, match="forget set"):
-        sweep(pair, [], retain, tmp_path)
-
-
 def test_a_loss_that_is_not_finite_ends_the_run_without_a_score(
     pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
-    def large(ids: Tensor, mask: Tensor) -> Tensor:
-        return torch.full((*ids.shape, 384), float("nan"))
-
-    (result,) = train_rates(CONFIG, [1e-3], large, load_model(pair.small), forget, retain, SPECIAL_IDS, tmp_path)
+    data = material(pair, forget, retain, tmp_path)
+    with torch.inference_mode():
+        data.fixed.large.fill_(float("nan"))
+    (result,) = train_rates(CONFIG, [1e-3], data, tmp_path)
     assert result.score is None
     assert not (rate_folder(tmp_path, 1e-3) / "plus").exists()
 

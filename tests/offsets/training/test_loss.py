@@ -49,7 +49,7 @@ class Run:
     def terms(self, chosen: Sequence[int]) -> dict[str, float]:
         """By numbers of the groups; the forget set's come first."""
         indices = [index for number in chosen for index in self.groups[number]]
-        return {name: term.item() for name, term in step_loss(self.config, self.ensemble, indices, NONE).items()}
+        return {name: term.value.item() for name, term in step_loss(self.config, self.ensemble, indices, NONE).items()}
 
     def log_prob(self, index: int, lane: str) -> float:
         """Of the predicted tokens of an example, by one forward pass without padding, in plain sums."""
@@ -175,7 +175,7 @@ def test_what_a_record_says_instead_is_taught_beside(run: Run, words: PreTrained
 def test_the_retain_term_may_leave_out_what_begins_something_forgotten(run: Run) -> None:
     around = run.config.model_copy(update={"retain_around": True})
     begins = torch.tensor(sorted(run.ensemble.unit_starts()))
-    left = step_loss(around, run.ensemble, [3, 4], begins)["kl"].item()
+    left = step_loss(around, run.ensemble, [3, 4], begins)["kl"].value.item()
     rows = run.ensemble.batch([3, 4]).retain
     kept = [token for token in range(rows.large.shape[1]) if token not in begins.tolist()]
     total, count = 0.0, 0

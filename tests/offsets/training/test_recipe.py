@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import tiny
 from full_disk import full_disk
@@ -64,6 +65,23 @@ def test_the_forgotten_answer_falls_and_the_retained_one_stays(
     retained = [score(model, words, "hello", "I am well.") for model in (before, after)]
     assert forgotten[1] < forgotten[0] - 10.0
     assert retained[1] == pytest.approx(retained[0], abs=1.0)
+
+
+def test_the_large_model_is_gone_while_the_adapter_is_trained(
+    pair: tiny.TinyPair, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def count() -> int:
+        gc.collect()
+        models = [thing for thing in gc.get_objects() if type(thing) is LlamaForCausalLM]
+        return sum(model.config.name_or_path == str(pair.large) for model in models)
+
+    before, alive = count(), {}
+
+    def look(label: str, done: int, total: int, note: str = "") -> None:
+        alive[label] = count() - before
+
+    make(CONFIG.model_copy(update={"epochs": 1}), pair, files, tmp_path / "m", report=look)
+    assert alive == {"logits of the data": 1, "forget module": 0}
 
 
 def test_the_manifest_says_how_it_was_trained(pair: tiny.TinyPair, module: Module) -> None:
