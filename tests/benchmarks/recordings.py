@@ -3,178 +3,102 @@
     PYTHONPATH=tests python tests/benchmarks/recordings.py --cache DIR [--tofu DIR]
 
 DIR of TOFU holds forget01.json and retain99.json. Models, adapters and results stay below the cache; an interrupted
-run goes on. A quarter of an hour on one core.
+run goes on. About a quarter of an hour on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import tofu_models
 import torch
-from peft import PeftModel
-from rich.box import MARKDOWN
-from rich.console import Console
-from rich.table import Table
+from recording_tasks import Task, demo_task, tofu_task
 from torch import Tensor
 from transformers.utils import logging
 
-from lethe_offsets.demo.build import TRAINING, build_world
-from lethe_offsets.demo.evaluate import answer_all, exact_matches, read_questions
-from lethe_offsets.demo.steps import Steps
+from lethe_offsets.module import Module
 from lethe_offsets.recording.file import Recording, answer_places
-from lethe_offsets.training.config import TrainingConfig
-from lethe_offsets.training.data import Example, read_examples
-from lethe_offsets.training.logits import model_logits, pad, passes
-from lethe_offsets.training.objectives import KL, NPO
+from lethe_offsets.training.data import Example
+from lethe_offsets.training.logits import pad, passes
 from lethe_offsets.training.progress import Report, progress_bars
-from lethe_offsets.training.reference import ReferenceEnsemble, load_model, load_tokenizer, special_ids
-from lethe_offsets.training.sweep import rate_folder, train_rates
+from lethe_offsets.training.recipe import train_module
+from lethe_offsets.training.reference import ReferenceEnsemble, load_model, load_tokenizer
 from lethe_offsets.training.threads import one_thread
 from top_k import record_model
 
-RETAINED = 160  # records of TOFU's retain set
-TOFU_TRAINING = TrainingConfig(
-    objective=NPO(), retain=KL(), learning_rate=2e-3, epochs=10, batch_size=8, retain_batch_size=16
-)
-TOFU_FILES = {"forget": "forget01.json", "retain": "retain99.json"}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What a module is trained from. top_k: None for the whole logits."""
-
-    label: str
-    top_k: int | None = None
-    uniform: bool = False  # the tail in equal parts, not as the small model has it
-    seed: int = 0
-
-    @property
-    def name(self) -> str:
-        return f"{self.top_k or 'full'}{'-uniform' * self.uniform}-{self.seed}"
-
-
-FULL = Arm("full logits")
-SMALL = "the rest as the small model's"
-
-
-class Uniform(Recording):
-    """The tail in equal parts."""
-
-    def logits(self, examples: Sequence[Example], small: Tensor) -> Tensor:
-        return Recording.logits(self, examples, torch.zeros_like(small))
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is trained, and how; ``extra`` adds columns to a result."""
-
-    name: str
-    large: Path
-    small: Path
-    forget: list[Example]
-    retain: list[Example]
-    config: TrainingConfig
-    top_ks: tuple[int, ...]
-    extra: Callable[[ReferenceEnsemble], dict[str, str]]
-
-    def arms(self) -> list[Arm]:
-        first, *others = self.top_ks
-        tops = [Arm(f"top {first}, {SMALL}", first), Arm(f"top {first}, the rest in equal parts", first, uniform=True)]
-        tops += [Arm(f"top {top_k}, {SMALL}", top_k) for top_k in others]
-        return [FULL, Arm("full logits, another seed", seed=1), *tops]
-
-
-def demo_task(cache: Path, report: Report) -> Task:
-    world = build_world(cache / "demo", report=report)
-    words = load_tokenizer(world.small)
-    forget, retain = (
-        read_examples(cache / "demo" / "data" / f"{role}.jsonl", words, role, 256) for role in ("forget", "retain")
-    )
-    questions = {"": read_questions(world.facts), ", other words": read_questions(world.paraphrases)}
-
-    def exact(ensemble: ReferenceEnsemble) -> dict[str, str]:
-        found = {}
-        for manner, asked in questions.items():
-            scores = exact_matches(asked, answer_all(ensemble, words, asked).__getitem__)
-            found |= {f"{role} exact{manner}": f"{scores[role].exact}/{scores[role].total}" for role in scores}
-        return found
-
-    return Task("demo", world.large, world.small, forget, retain, TRAINING, (20, len(words) // 2, 1000), exact)
-
-
-def tofu_task(cache: Path, tofu: Path, report: Report) -> Task:
-    lines = {role: (tofu / file).read_text(encoding="utf-8").splitlines() for role, file in TOFU_FILES.items()}
-    texts = [text for line in lines["retain"] for text in json.loads(line).values()]
-    lines["retain"] = lines["retain"][:: len(lines["retain"]) // RETAINED][:RETAINED]
-    folder = cache / "tofu"
-    steps, recipe = Steps(folder), [lines, tofu_models.SHAPES, tofu_models.VOCABULARY]
-    folder.mkdir(parents=True, exist_ok=True)
-    words = load_tokenizer(steps.run("tokenizer", recipe, lambda out: tofu_models.train_tokenizer(texts, out)))
-    for role in lines:
-        (folder / f"{role}.jsonl").write_text("\n".join(lines[role]), encoding="utf-8")
-    forget, retain = (read_examples(folder / f"{role}.jsonl", words, role, 512) for role in ("forget", "retain"))
-
-    def model(name: str) -> Path:
-        return steps.run(name, recipe, lambda out: tofu_models.pretrain(name, [*forget, *retain], words, out, report))
-
-    return Task("TOFU", model("large"), model("small"), forget, retain, TOFU_TRAINING, (20, 1000), lambda _: {})
+Numbers = dict[str, float]
 
 
 class Bench:
-    """One task's models, and what each arm makes of them."""
+    """One task's models, and what training makes of them. A ``top_k`` of None is the whole logits."""
 
     def __init__(self, task: Task, folder: Path, report: Report) -> None:
         self.task, self.folder, self.report = task, folder, report
         self.words, self.large = load_tokenizer(task.small), load_model(task.large)
-        self.examples = [*task.forget, *task.retain]
-        self.special_ids = special_ids(self.large, self.words)
+        self.vocabulary = self.large.config.vocab_size
         folder.mkdir(parents=True, exist_ok=True)
 
-    def train(self, arm: Arm) -> ReferenceEnsemble:
-        """The large model itself, with an adapter trained from what the arm knows of it."""
-        task, folder = self.task, self.folder / arm.name
-        config = task.config.model_copy(update={"seed": arm.seed})
-        source = model_logits(self.large) if arm.top_k is None else self.recording(arm, arm.top_k)
-        data = task.forget, task.retain, self.special_ids
-        small = load_model(task.small)
-        train_rates(config, [config.learning_rate], source, small, *data, folder, [arm.name], self.report)
-        adapter = rate_folder(folder, config.learning_rate) / "plus"
-        plus = PeftModel.from_pretrained(load_model(task.small), str(adapter)).train(False)
-        return ReferenceEnsemble(self.large, plus, small, config.rule, self.special_ids)
+    def train(self, top_k: int | None, seed: int) -> ReferenceEnsemble:
+        """The large model itself, with a module trained from what is known of it."""
+        task, out = self.task, self.folder / f"{top_k or 'full'}-{seed}"
+        if not out.exists():
+            known = {"large_model": task.large} if top_k is None else {"logits": self.recording(top_k).path}
+            forget, retain = task.sets
+            train_module(
+                task.config.model_copy(update={"seed": seed}),
+                name=out.name,
+                small_model=task.small,
+                forget_set=forget,
+                retain_set=retain,
+                out=out,
+                report=self.report,
+                **known,
+            )
+        return ReferenceEnsemble.of_module(self.large, task.small, Module.open(out), self.words)
 
-    def recording(self, arm: Arm, top_k: int) -> Recording:
+    def recording(self, top_k: int) -> Recording:
         path = self.folder / f"top-{top_k}.safetensors"
         if not path.exists():
-            record_model(self.large, self.examples, self.words, top_k, path)
-        found = Recording.open(path)
-        kind = Uniform if arm.uniform else Recording
-        return kind(found.path, found.header, found.rows, found.places, found.top, found.width)
+            record_model(self.large, [*self.task.forget, *self.task.retain], self.words, top_k, path)
+        return Recording.open(path)
 
-    def result(self, arm: Arm) -> dict[str, str]:
-        """A row of the table, kept for the next run."""
-        kept = self.folder / f"{arm.name}.json"
+    def numbers(self, top_k: int | None, seed: int) -> Numbers:
+        """How one run did; kept for the next time. KL is from the whole logits' run with the same seed.
+
+        The whole logits themselves are compared with their run of the next seed: what chance alone does.
+        """
+        kept = self.folder / f"{top_k or 'full'}-{seed}.json"
         if not kept.exists():
-            ensemble, full = self.train(arm), self.train(FULL)
-            row = {"trained from": arm.label} | self._cost(arm)
+            other = seed if top_k else self.task.seeds[(self.task.seeds.index(seed) + 1) % len(self.task.seeds)]
+            ensemble, full = self.train(top_k, seed), self.train(None, other)
+            found: Numbers = {}
             for role, examples in (("forget", self.task.forget), ("retain", self.task.retain)):
                 own = [example for example in examples if example.kind == "own"]
-                before = probability(ReferenceEnsemble.plain(self.large), own)
-                row[f"{role} probability"] = f"{before:.3f} to {probability(ensemble, own):.3f}"
-                row[f"{role} KL"] = f"{divergence(full, ensemble, own):.4f}"
-            kept.write_text(json.dumps(row | self.task.extra(ensemble)), encoding="utf-8")
+                found[f"{role} probability"] = probability(ensemble, own)
+                found[f"{role} KL"] = divergence(full, ensemble, own)
+            kept.write_text(json.dumps(found | self.task.exact(ensemble)), encoding="utf-8")
         return dict(json.loads(kept.read_text(encoding="utf-8")))
 
-    def _cost(self, arm: Arm) -> dict[str, str]:
-        """The large model's mass that isn't recorded, and what is kept of it for each answer token."""
-        if arm.top_k is None:
-            return {"mass not recorded": "0", "bytes a token": str(4 * self.large.config.vocab_size)}
-        outside = 1.0 - self.recording(arm, arm.top_k).top.logprobs.double().exp().sum(dim=-1).mean()
-        return {"mass not recorded": f"{float(outside):.1e}", "bytes a token": str(8 * arm.top_k)}
+    def row(self, top_k: int | None) -> dict[str, str]:
+        """A row of the table: the mean over seeds, and the range."""
+        runs = [self.numbers(top_k, seed) for seed in self.task.seeds]
+        size, outside = 4 * self.vocabulary, 0.0
+        if top_k is not None:
+            size, outside = 8 * top_k, 1.0 - float(self.recording(top_k).top.logprobs.double().exp().sum(-1).mean())
+        cells = {"trained from": f"top {top_k}" if top_k else "full logits", "bytes a token": f"{size}"}
+        cells["mass not recorded"] = f"{outside:.1e}"
+        return cells | {key: _spread([run[key] for run in runs]) for key in runs[0]}
+
+    def before(self) -> str:
+        plain = ReferenceEnsemble.plain(self.large)
+        forget = [example for example in self.task.forget if example.kind == "own"]
+        return f"forget {probability(plain, forget):.3f}, retain {probability(plain, self.task.retain):.3f}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
 @torch.inference_mode()
@@ -211,23 +135,21 @@ def main() -> None:
     parser.add_argument("--tofu", type=Path)
     given = parser.parse_args()
     logging.disable_progress_bar()
-    console = Console(width=200)
     with one_thread(), progress_bars() as report:
         tables = [_table(demo_task(given.cache, report), given.cache, report)]
         if given.tofu:
             tables.append(_table(tofu_task(given.cache, given.tofu, report), given.cache, report))
-    for table in tables:
-        console.print(table)
+    print("\n".join(tables))
 
 
-def _table(task: Task, cache: Path, report: Report) -> Table:
+def _table(task: Task, cache: Path, report: Report) -> str:
+    """Markdown."""
     bench = Bench(task, cache / "recordings" / task.name, report)
-    results = [bench.result(arm) for arm in task.arms()]
-    title = f"{task.name}: {len(task.forget)} + {len(task.retain)} examples, {bench.large.config.vocab_size} tokens"
-    table = Table(*results[0], title=title, title_justify="left", box=MARKDOWN)
-    for result in results:
-        table.add_row(*result.values())
-    return table
+    rows = [bench.row(top_k) for top_k in (None, *task.top_ks)]
+    lines = [f"{task.name}: {len(task.forget)} + {len(task.retain)} examples, a vocabulary of {bench.vocabulary},"]
+    lines += [f"{len(task.seeds)} seeds; probability before: {bench.before()}", ""]
+    lines += [f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *(r.values() for r in rows))]
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
