@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import cloudpickle
 
 import tiny
 from lethe_offsets.create import create_module
@@ -22,6 +25,7 @@ from reference import Lanes, Reference
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"
+os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # for functions of tests, see Served.inside
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ class Served:
                 self.llm.collective_rpc("lethe_register_rule", args=rule_arguments(number, module.rule, plus_rank))
             self._requests[key] = LoRARequest(key, number, str(path))
         return self._requests[key]
+
+    def inside(self, look: Callable[[Any], Any]) -> Any:
+        """What ``look`` gives for the engine's worker, in the worker's process."""
+        cloudpickle.register_pickle_by_value(sys.modules[look.__module__])
+        (found,) = self.llm.collective_rpc(look)
+        return found
 
 
 @contextmanager

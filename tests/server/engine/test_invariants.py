@@ -75,6 +75,29 @@ def twins(kit: Kit, root: Path) -> Module:
     return create_module("twins", kit.small, plus=adapter, minus=adapter, out=root / "twins")
 
 
+def count_calls(worker: Any) -> None:
+    """Within the engine: from now on count how often the pair and its head run and the rules are rebuilt."""
+    model = worker.model_runner.get_model()
+    worker.counted = {"pair": 0, "pair head": 0, "rules": 0}
+
+    def counting(owner: Any, name: str, key: str) -> None:
+        plain = getattr(owner, name)
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            worker.counted[key] += 1
+            return plain(*args, **kwargs)
+
+        setattr(owner, name, called)
+
+    counting(model.pair, "forward", "pair")
+    counting(model.pair, "compute_logits", "pair head")
+    counting(model._adapters, "_rebuild", "rules")
+
+
+def calls(worker: Any) -> dict[str, int]:
+    return dict(worker.counted)
+
+
 class TestInvariant1:
     """No module, or plus = minus: the output equals plain vLLM's, token for token."""
 
@@ -87,6 +110,21 @@ class TestInvariant1:
         for (tokens, scores), (plain_tokens, plain_scores) in zip(numbers(outputs[::2]), plain_answers, strict=True):
             assert tokens == plain_tokens
             assert scores == pytest.approx(plain_scores, abs=1e-5)
+
+    def test_without_a_module_the_pair_rests(self, served: Served, kit: Kit) -> None:
+        """Neither its layers nor its heads run, and the rules are not rebuilt while the slots stay as they are."""
+        request = served.register(kit.modules["plain"])
+        generate(served.llm, PROMPTS, request)
+        served.inside(count_calls)
+        generate(served.llm, PROMPTS, None)
+        alone = served.inside(calls)
+        generate(served.llm, PROMPTS, [request, None, *[request] * 4])
+
+        assert alone == {"pair": 0, "pair head": 0, "rules": 0}
+        beside = served.inside(calls)
+        assert beside["pair"] > 0
+        assert beside["pair head"] > 0
+        assert beside["rules"] == 0
 
     def test_plus_equals_minus(self, served: Served, kit: Kit, plain_answers: Any, tmp_path: Path) -> None:
         module = served.register(twins(kit, tmp_path))

@@ -8,11 +8,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import random
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-import cloudpickle
 import pytest
 from scipy.stats import chisquare
 
@@ -31,11 +29,8 @@ def drafted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kit, Ser
     folder = tmp_path_factory.mktemp("drafted")
     kit = build_kit(folder, vocab_padding=0)  # vLLM wants a draft model's head as wide as the large one's
     kit = dataclasses.replace(kit, large=kit.small)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # to look into the engine's process, below
     with serve(kit, folder / "adapters", enforce_eager=True, draft_tokens=3, disable_log_stats=False) as served:
         yield kit, served
-    patch.undo()
 
 
 def prompts_of(count: int, seed: int) -> list[list[int]]:
@@ -125,8 +120,7 @@ def shared(worker: Any) -> dict[str, bool]:
 
 
 def test_the_draft_shares_every_weight_with_the_pair(drafted: tuple[Kit, Served]) -> None:
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    (weights,) = drafted[1].llm.collective_rpc(shared)
+    weights = drafted[1].inside(shared)
 
     assert len(weights) > 10
     assert [name for name, same in weights.items() if not same] == []
