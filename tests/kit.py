@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import pytest
 
 import tiny
 from lethe_offsets.create import create_module
@@ -25,7 +26,6 @@ from reference import Lanes, Reference
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"
-os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # for functions of tests, see Served.inside
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,12 @@ def serve(kit: Kit, folder: Path, **options: Any) -> Iterator[Served]:
         draft_tokens=options.pop("draft_tokens", 0),
         options={"dtype": "float32", "max_model_len": 256, "block_size": 32, "max_num_seqs": 32, **options},
     )
-    llm = LLM(**prepare(spec)[0])
-    try:
-        yield Served(llm, folder)
-    finally:
-        llm.llm_engine.engine_core.shutdown()
-        del llm
-        gc.collect()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # for functions of tests, see Served.inside
+        llm = LLM(**prepare(spec)[0])
+        try:
+            yield Served(llm, folder)
+        finally:
+            llm.llm_engine.engine_core.shutdown()
+            del llm
+            gc.collect()
