@@ -20,6 +20,7 @@ from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
 from lethe_offsets.small_model import SmallModelFacts
 from lethe_offsets.sums import CARD_FILE, CONFIG_FILE, SUMS_FILE, WEIGHTS_FILE, sums_of
+from lethe_offsets.writing import writing
 
 DEFAULT_RULE = Rule()
 DEFAULT_BOUND = 2.0  # strength up to which a module may be served unless its maker says otherwise
@@ -131,7 +132,7 @@ def check_free(out: Path) -> None:
 
 def _write(files: Mapping[str, bytes], out: Path) -> Module:
     """Write beside ``out``, verify, rename: what is seen at ``out`` is a whole module or nothing."""
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
             staged = Path(scratch) / out.name
@@ -141,6 +142,4 @@ def _write(files: Mapping[str, bytes], out: Path) -> Module:
             module = Module.open(staged)
             check_free(out)
             staged.rename(out)
-    except OSError as err:
-        raise InvalidInput("out", str(out), f"a path that can be written ({err})") from err
     return dataclasses.replace(module, path=out)

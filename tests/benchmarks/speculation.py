@@ -45,11 +45,9 @@ def measure(world: Path, drafts: int | None) -> None:
     if drafts is None:
         engine = LLM(model=str(demo.large), **options)
     else:
-        if drafts:
-            draft = {"method": "draft_model", "model": str(demo.small), "num_speculative_tokens": drafts}
-            options["speculative_config"] = draft
+        module = Module.open(demo.module)
         engine, adapter = open_pair(
-            str(demo.large), str(demo.small), Module.open(demo.module), folder, options, timed=False
+            str(demo.large), str(demo.small), module, folder, options, timed=False, draft_tokens=drafts
         )
     tokenizer = load_tokenizer(demo.large)
     prompts = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.manifest import Manifest
 from lethe_offsets.pair import MAX_RANK_K, Rule
+from lethe_offsets.training.scores import judged
 
 STEPS = 8  # strengths, evenly spaced up to the manifest's highest one
 RANKS = (1, 2, 5, 10, 20, 50, 100)
@@ -54,7 +55,7 @@ def choose(points: Sequence[Point], before: Point, max_retain_loss: float) -> Po
     ``min(1, retain / retain before) - forget / forget before``.
     """
     if before.distance is None:
-        return max(points, key=lambda point: min(1.0, point.retain / before.retain) - point.forget / before.forget)
+        return max(points, key=lambda point: judged(point.forget / before.forget, point.retain / before.retain))
     kept = [point for point in points if point.retain >= (1.0 - max_retain_loss) * before.retain]
     if not kept:
         least = 1.0 - max(point.retain for point in points) / before.retain

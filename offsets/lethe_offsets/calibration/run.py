@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from pydantic import JsonValue
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,9 +23,9 @@ from lethe_offsets.recording.file import Recording
 from lethe_offsets.sums import CONFIG_FILE, WEIGHTS_FILE
 from lethe_offsets.training.data import Example
 from lethe_offsets.training.large import sound_model, sound_tokenizer
-from lethe_offsets.training.logits import LogitsFn, model_logits
+from lethe_offsets.training.logits import model_logits
 from lethe_offsets.training.progress import Report, silent
-from lethe_offsets.training.reference import load_model, special_ids
+from lethe_offsets.training.reference import load_lane, load_model, special_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def calibrate(
     retrained = None if reference is None else _open_reference(reference, forget, tokenizer)
     module.adapters()  # verifies the files once more, right before they are read
     small = load_model(small_model)
-    plus, minus = (_lane(small_model, module.lanes.get(lane)) for lane in LANES)
+    plus, minus = (model_logits(load_lane(small_model, module.lanes.get(lane))) for lane in LANES)
     tried, specials = [Rule(strength=0.0), *rules], special_ids(small, tokenizer)
     scores = grid_scores([*forget, *retain], recording, plus, minus, tried, specials, report)
     wanted = None if retrained is None else reference_scores(forget, retrained)
@@ -118,11 +117,6 @@ def _open_reference(
     if sound_tokenizer("reference", path).get_vocab() != tokenizer.get_vocab():
         raise InvalidInput("reference", str(path), "a model with the small model's tokenizer, or a recording of it")
     return sound_model("reference", path, "cpu", torch.float32)
-
-
-def _lane(small_model: str, adapter: Path | None) -> LogitsFn:
-    model = load_model(small_model)
-    return model_logits(model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).train(False))
 
 
 def _point(rule: Rule, scores: Tensor, num_forget: int, wanted: Tensor | None) -> Point:

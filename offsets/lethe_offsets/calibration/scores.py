@@ -12,6 +12,7 @@ from lethe_offsets.pair import Rule, RuleRows, apply_rules
 from lethe_offsets.recording.file import Recording
 from lethe_offsets.training.data import Example
 from lethe_offsets.training.logits import LogitsFn, model_logits, pad, passes
+from lethe_offsets.training.objectives.rows import token_log_probs
 from lethe_offsets.training.progress import Report
 
 
@@ -35,7 +36,7 @@ def grid_scores(
         tokens = ids[:, 1:][predicted[:, :-1]]
         for place, rule in enumerate(rules):
             rows = RuleRows.stack([rule]).take(torch.zeros(len(base), dtype=torch.long))
-            logprobs = _at(apply_rules(base, high, low, rows, special_ids), tokens)
+            logprobs = token_log_probs(apply_rules(base, high, low, rows, special_ids), tokens)
             scores[place, batch] = _probabilities(logprobs, chosen)
         report("probabilities of the answers", done + 1, len(batches))
     return scores
@@ -49,13 +50,9 @@ def reference_scores(examples: Sequence[Example], reference: Recording | PreTrai
     model, scores = model_logits(reference), []
     for example in examples:
         ids, mask, predicted = pad([example])
-        logprobs = _at(model(ids, mask)[predicted].float(), ids[:, 1:][predicted[:, :-1]])
+        logprobs = token_log_probs(model(ids, mask)[predicted], ids[:, 1:][predicted[:, :-1]])
         scores.append(_probabilities(logprobs, [example]))
     return torch.cat(scores)
-
-
-def _at(logits: Tensor, tokens: Tensor) -> Tensor:
-    return logits.log_softmax(dim=-1).gather(-1, tokens[:, None])[:, 0]
 
 
 def _probabilities(logprobs: Tensor, examples: Sequence[Example]) -> Tensor:

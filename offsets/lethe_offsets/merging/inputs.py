@@ -8,12 +8,11 @@ forget set was guarded, or delete them once merged.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -27,7 +26,8 @@ from lethe_offsets.manifest import Lane
 from lethe_offsets.module import Module
 from lethe_offsets.training.data import read_examples
 from lethe_offsets.training.progress import Report, silent
-from lethe_offsets.training.reference import load_model, load_tokenizer
+from lethe_offsets.training.reference import load_lane, load_tokenizer
+from lethe_offsets.writing import replacing
 
 SUFFIX = ".gram.safetensors"
 
@@ -50,7 +50,7 @@ def collect_inputs(
     examples = read_examples(forget_set, load_tokenizer(small_model), "forget", max_length)
     tensors: dict[str, Tensor] = {}
     for lane, adapter in module.adapters().items():
-        model = PeftModel.from_pretrained(load_model(small_model), str(module.lanes[lane])).train(False)
+        model = cast(PeftModel, load_lane(small_model, module.lanes[lane]))
         base = model.get_base_model()
         layers = {_key(lane, layer): base.get_submodule(layer) for layer in adapter.pairs}
         with torch.inference_mode(), _recorded(layers, tensors):
@@ -103,11 +103,6 @@ def _key(lane: Lane, layer: str) -> str:
 
 
 def _save(tensors: dict[str, Tensor], path: Path, module: Module) -> Path:
-    draft = path.with_name(f".{path.name}.draft")
-    try:
+    with replacing(path, "inputs") as draft:
         save_file(tensors, draft, metadata={"module": module.digest})
-        os.replace(draft, path)
-    except (OSError, SafetensorError) as err:
-        draft.unlink(missing_ok=True)
-        raise InvalidInput("inputs", str(path), f"a path that can be written ({err})") from err
     return path

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from lethe_offsets.errors import InvalidInput
 from lethe_offsets.manifest import Digest
 from lethe_offsets.recording.topk import TopK
 from lethe_offsets.training.data import Example
+from lethe_offsets.writing import replacing
 
 HEADER = "recording"
 DTYPES = {
@@ -133,14 +133,8 @@ def write_recording(path: Path, header: Header, parts: Mapping[str, tuple[list[i
         "logprobs": top.logprobs,
         "token_logprobs": top.token_logprobs,
     }
-    draft = path.with_name(f".{path.name}.draft")
-    try:
+    with replacing(path) as draft:
         save_file(tensors, draft, metadata={HEADER: header.model_dump_json()})
-        os.replace(draft, path)
-    except (OSError, SafetensorError) as err:
-        raise InvalidInput("out", str(path), f"a path that can be written ({err})") from err
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _check(header: Header, tensors: Mapping[str, Tensor]) -> None:

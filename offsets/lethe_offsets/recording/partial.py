@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from lethe_offsets.errors import InvalidInput
 from lethe_offsets.recording.file import Header, answer_places, write_recording
 from lethe_offsets.recording.topk import TopK
 from lethe_offsets.training.data import Example
+from lethe_offsets.writing import replacing, writing
 
 HEADER_FILE = "recording.json"
 
@@ -63,16 +63,13 @@ class Partial:
     def keep(self, example: Example, rows: TopK) -> None:
         """Write an example's rows; seen whole or not at all. Raises InvalidInput where nothing can be written."""
         tensors = {"ids": rows.ids, "logprobs": rows.logprobs, "token_logprobs": rows.token_logprobs}
-        draft = self._file(example).with_suffix(".draft")
-        try:
-            if not self.header_file.exists():
+        if not self.header_file.exists():
+            with writing(self.out):
                 self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.header_file) as draft:
                 draft.write_text(self.header.model_dump_json(), encoding="utf-8")
-                os.replace(draft, self.header_file)
+        with replacing(self._file(example)) as draft:
             save_file(tensors, draft)
-            os.replace(draft, self._file(example))
-        except (OSError, SafetensorError) as err:
-            raise InvalidInput("out", str(self.out), f"a path that can be written ({err})") from err
 
     def finish(self, examples: Sequence[Example]) -> None:
         """Write the whole recording of ``examples``, all different, to ``out`` and remove the parts."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Parameter
@@ -21,6 +19,7 @@ from lethe_offsets.errors import InvalidInput
 from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.data import Example
 from lethe_offsets.training.scores import Score
+from lethe_offsets.writing import replacing
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 KEPT_FILE = "kept.safetensors"
@@ -84,17 +83,6 @@ class Checkpoints:
             weight.data.copy_(kept[name])
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raises InvalidInput where what lies at ``path`` can't be written, as on a full disk."""
-    try:
-        yield
-    except (OSError, SafetensorError) as err:
-        raise InvalidInput("out", str(path), f"a place with room that can be written ({err})") from err
-
-
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    draft = path.with_suffix(".draft")
-    with writing(path):
+    with replacing(path) as draft:
         save_file(dict(tensors), draft, metadata=dict(metadata or {}))
-        os.replace(draft, path)

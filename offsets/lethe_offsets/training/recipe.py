@@ -16,7 +16,6 @@ from lethe_offsets.digests import SALT_BYTES, forget_set_digest, small_model_dig
 from lethe_offsets.manifest import Lane, check_label
 from lethe_offsets.module import Module
 from lethe_offsets.sums import CURVE_FILE, TRAINING_FILE, WEIGHTS_FILE
-from lethe_offsets.training.checkpoint import writing
 from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.curve import draw_curve
 from lethe_offsets.training.data import encode_set
@@ -31,6 +30,7 @@ from lethe_offsets.training.sources import load_records
 from lethe_offsets.training.start import read_start
 from lethe_offsets.training.sweep import RateResult, best, rate_folder, train_rates
 from lethe_offsets.training.trainee import Material
+from lethe_offsets.writing import writing
 
 
 def train_module(

@@ -36,6 +36,12 @@ def load_model(source: str | Path, device: str = "cpu", dtype: torch.dtype = tor
     return model
 
 
+def load_lane(small_model: str | Path, adapter: Path | None) -> PreTrainedModel | PeftModel:
+    """A small model of its own with the adapter of a lane, where the lane has one; float32, on the CPU."""
+    model = load_model(small_model)
+    return model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).train(False)
+
+
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """A model's tokenizer, without remote code."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
@@ -72,12 +78,7 @@ class ReferenceEnsemble:
         tokenizer: PreTrainedTokenizerBase,
     ) -> ReferenceEnsemble:
         """The large model with a forget module; each lane is a small model of its own."""
-
-        def lane(adapter: Path | None) -> Module:
-            model = load_model(small_model)
-            return model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).train(False)
-
-        plus, minus = (lane(module.lanes.get(name)) for name in LANES)
+        plus, minus = (load_lane(small_model, module.lanes.get(name)) for name in LANES)
         return cls(large, plus, minus, module.rule, special_ids(large, tokenizer))
 
     @torch.inference_mode()

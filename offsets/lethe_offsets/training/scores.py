@@ -44,7 +44,12 @@ class Score(BaseModel):
 
     def against(self, start: Score) -> float:
         """What the run is judged by, see above; ``start`` is the score before it."""
-        return min(1.0, self.retain / start.retain) - self.forget / start.forget
+        return judged(self.forget / start.forget, self.retain / start.retain)
+
+
+def judged(forget: float, retain: float) -> float:
+    """What a module is judged by, see above: the shares of both scores before it that are left."""
+    return min(1.0, retain) - forget
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.training.attribution import choose_rows, train_only
-from lethe_offsets.training.checkpoint import fingerprint, writing
+from lethe_offsets.training.checkpoint import fingerprint
 from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.lanes import TRAINEES
 from lethe_offsets.training.logits import model_logits
@@ -23,6 +22,7 @@ from lethe_offsets.training.progress import Report, silent
 from lethe_offsets.training.scores import Score, Scorer
 from lethe_offsets.training.start import Start, start_from
 from lethe_offsets.training.trainee import Material
+from lethe_offsets.writing import replacing, writing
 
 RESULT_FILE = "result.json"
 LABEL = "forget module"
@@ -146,11 +146,8 @@ def _finished(folder: Path, run: str) -> RateResult | None:
 
 
 def _finish(folder: Path, run: str, result: RateResult) -> None:
-    path = folder / RESULT_FILE
-    draft = path.with_suffix(".draft")
-    with writing(path):
+    with replacing(folder / RESULT_FILE) as draft:
         draft.write_text(_Done(run=run, result=result).model_dump_json(), encoding="utf-8")
-        os.replace(draft, path)
 
 
 def _rows_to_train(config: TrainingConfig, material: Material) -> dict[str, Tensor]:

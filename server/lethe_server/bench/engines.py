@@ -20,7 +20,9 @@ def open_plain(model: str, options: dict[str, Any], timed: bool) -> Any:
     return LLM(model=model, **extension, **options)
 
 
-def open_pair(model: str, small: str, module: Module, folder: Path, options: dict[str, Any], timed: bool) -> Any:
+def open_pair(
+    model: str, small: str, module: Module, folder: Path, options: dict[str, Any], timed: bool, draft_tokens: int = 0
+) -> Any:
     """``LLM`` as Lethe starts it, with one module in it, and the module's LoRARequest. folder: for its adapter."""
     os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"  # as the server does; it has its cost
     from vllm import LLM
@@ -31,7 +33,8 @@ def open_pair(model: str, small: str, module: Module, folder: Path, options: dic
     from lethe_server.engine.spec import EngineSpec
     from lethe_server.engine.worker import rule_arguments
 
-    prepared, _ = prepare(EngineSpec(model, small, "bench", max_module_rank=ADAPTER_RANK, options=options))
+    spec = EngineSpec(model, small, "bench", max_module_rank=ADAPTER_RANK, draft_tokens=draft_tokens, options=options)
+    prepared, _ = prepare(spec)
     extension: dict[str, Any] = {"worker_extension_cls": f"{TIMER}.TimedRuleKeeper"} if timed else {}
     engine = LLM(**prepared | extension)
     plus_rank = fuse_lanes(module.adapters(), folder)

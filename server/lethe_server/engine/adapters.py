@@ -28,12 +28,14 @@ class SlotRule:
 class AdapterSlots:
     """The slots of one worker.
 
-    slots: how many adapters one step can mix. rank: ranks per slot. max_tokens: rows of a step, one lane.
+    slots: how many adapters one step can mix. rank: ranks per slot. max_tokens: rows of a step, one lane. fused: the
+    products are the operator of ``kernels.py``, which has been loaded.
     """
 
-    def __init__(self, slots: int, rank: int, max_tokens: int, device: torch.device) -> None:
+    def __init__(self, slots: int, rank: int, max_tokens: int, device: torch.device, fused: bool) -> None:
         self.slots = slots
         self.rank = rank
+        self.fused = fused
         # Persistent: a captured graph reads these addresses, so they are only ever written in place.
         self.token_slots = torch.full((max_tokens,), -1, dtype=torch.long, device=device)
         self.plus_ranks = torch.full((slots,), rank, dtype=torch.long, device=device)
@@ -90,22 +92,21 @@ class LayerAdapters:
     and slice without a copy, and the compiled model has one input for all layers.
     """
 
-    def __init__(self, slots: AdapterSlots, start: int, size_in: int, widths: Sequence[int], fused: bool) -> None:
+    def __init__(self, slots: AdapterSlots, start: int, size_in: int, widths: Sequence[int]) -> None:
         self.slots = slots
         self.start = start
         self.size_in = size_in
         self.widths = list(widths)
-        self.fused = fused
 
-    @staticmethod
-    def numel(slots: AdapterSlots, size_in: int, widths: Sequence[int]) -> int:
-        return slots.slots * slots.rank * (len(widths) * size_in + sum(widths))
+    @property
+    def numel(self) -> int:
+        return self.slots.slots * self.slots.rank * (len(self.widths) * self.size_in + sum(self.widths))
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """a and b, views of ``weights``."""
         slots, rank, slices = self.slots.slots, self.slots.rank, len(self.widths)
         size_a = slots * slices * rank * self.size_in
-        own = self.slots.weights[self.start : self.start + self.numel(self.slots, self.size_in, self.widths)]
+        own = self.slots.weights[self.start : self.start + self.numel]
         return own[:size_a].view(slots, slices, rank, self.size_in), own[size_a:].view(slots, rank, -1)
 
     def views(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -119,7 +120,7 @@ class LayerAdapters:
         y [2n, out], x [2n, in]: a token's minus row, then its plus row.
         """
         slots = self.slots
-        if self.fused:
+        if slots.fused:
             torch.ops.lethe.add_adapters(
                 y, x, slots.weights, self.start, slots.rank, self.widths, slots.token_slots, slots.plus_ranks
             )

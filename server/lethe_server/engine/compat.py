@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
@@ -216,24 +217,20 @@ def restrict_adapters(vllm_config: VllmConfig, small: nn.Module, prefix: str) ->
         ]
 
 
-def install_adapter_slots(manager: Any, slots: AdapterSlots, fused: bool) -> None:
-    """Put our products in the place of vLLM's per-row kernels, and our storage in the place of its stacked weights.
-
-    fused: whether the products are the operator of ``kernels.py``.
-    """
+def install_adapter_slots(manager: Any, slots: AdapterSlots) -> None:
+    """Put our products in the place of vLLM's per-row kernels, and our storage in the place of its stacked weights."""
     for key in manager.punica_wrapper_mapping:
         manager.punica_wrapper_mapping[key] = slots
-    starts, total = [], 0
-    shapes = {layer: [b.shape[-2] for b in layer.lora_b_stacked] for layer in manager.modules.values()}
-    for layer, widths in shapes.items():
-        starts.append(total)
-        total += LayerAdapters.numel(slots, layer.lora_a_stacked[0].shape[-1], widths)
-    some = next(iter(shapes)).lora_a_stacked[0]
-    slots.weights = torch.zeros(total, dtype=some.dtype, device=some.device)
-    for (layer, widths), start in zip(shapes.items(), starts, strict=True):
-        adapters = LayerAdapters(slots, start, layer.lora_a_stacked[0].shape[-1], widths, fused)
-        layer.lora_a_stacked, layer.lora_b_stacked = adapters.views()
-        layer.set_mapping(adapters)
+    adapters: dict[Any, LayerAdapters] = {}
+    total = 0
+    for layer in manager.modules.values():
+        a_stacked, widths = layer.lora_a_stacked, [b.shape[-2] for b in layer.lora_b_stacked]
+        adapters[layer] = LayerAdapters(slots, total, a_stacked[0].shape[-1], widths)
+        total += adapters[layer].numel
+    slots.weights = torch.zeros(total, dtype=a_stacked[0].dtype, device=a_stacked[0].device)
+    for layer, own in adapters.items():
+        layer.lora_a_stacked, layer.lora_b_stacked = own.views()
+        layer.set_mapping(own)
 
 
 def shared_context(spec: EngineSpec) -> int:
@@ -252,6 +249,7 @@ def shared_context(spec: EngineSpec) -> int:
     return int(asked)
 
 
+@cache
 def share_draft_weights() -> None:
     """Let a draft model that is the pair's small model compute with the pair's own layers.
 
@@ -261,8 +259,6 @@ def share_draft_weights() -> None:
     """
     from vllm.v1.spec_decode.draft_model import DraftModelProposer
 
-    if getattr(DraftModelProposer.load_model, "shares", False):
-        return
     load = DraftModelProposer.load_model
 
     def load_model(self: Any, target_model: nn.Module) -> None:
@@ -270,7 +266,6 @@ def share_draft_weights() -> None:
         if self.speculative_config.draft_model_config.model == getattr(target_model, "small_model", None):
             take_layers(self.model, target_model.get_submodule("pair"))
 
-    load_model.shares = True  # type: ignore[attr-defined]
     DraftModelProposer.load_model = load_model  # type: ignore[method-assign]
 
 

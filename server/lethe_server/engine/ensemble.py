@@ -75,8 +75,8 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         """vLLM's adapter manager announces itself here once it has wrapped the pair's linear layers."""
         self._lora_manager = manager
         lora = manager.lora_config
-        self._adapters = AdapterSlots(lora.max_loras, lora.max_lora_rank, self._max_tokens, manager.device)
-        compat.install_adapter_slots(manager, self._adapters, self._fused)
+        self._adapters = AdapterSlots(lora.max_loras, lora.max_lora_rank, self._max_tokens, manager.device, self._fused)
+        compat.install_adapter_slots(manager, self._adapters)
 
     def register_rule(self, adapter_id: int, entry: SlotRule) -> None:
         self._slots().register(adapter_id, entry)

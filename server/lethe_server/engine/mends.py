@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from vllm.platforms import current_platform
 
 
+@cache
 def mend() -> None:
-    """Called in every process that holds a model; mending twice changes nothing."""
+    """Called in every process that holds a model; only the first call does anything."""
     if current_platform.is_cpu():
         mend_cpu_seeds()
         mend_cpu_drafts()
@@ -26,8 +28,6 @@ def mend_cpu_seeds() -> None:
     """
     from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
-    if getattr(CPUModelRunner._sample, "rewinds", False):
-        return
     draw, book = CPUModelRunner._sample, CPUModelRunner._bookkeeping_sync
 
     def unfinished(runner: Any) -> dict[int, Any]:
@@ -50,7 +50,6 @@ def mend_cpu_seeds() -> None:
         finally:
             self.input_batch.generators.update(held)
 
-    sample.rewinds = True  # type: ignore[attr-defined]
     CPUModelRunner._sample = sample  # type: ignore[method-assign]
     CPUModelRunner._bookkeeping_sync = bookkeeping_sync  # type: ignore[method-assign]
 
@@ -64,9 +63,6 @@ def mend_cpu_drafts() -> None:
     """
     from vllm.v1.sample import rejection_sampler
 
-    if getattr(rejection_sampler.expand_batch_to_tokens, "mended", False):
-        return
-
     def expand_batch_to_tokens(
         x: Tensor, cu_num_tokens: Tensor, num_tokens: int, replace_from: int = 0, replace_to: int = 0
     ) -> Tensor:
@@ -78,7 +74,6 @@ def mend_cpu_drafts() -> None:
     def apply_sampling_constraints(logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return constrain(logits, *args, **kwargs) if logits.shape[0] else logits
 
-    expand_batch_to_tokens.mended = True  # type: ignore[attr-defined]
     rejection_sampler.expand_batch_to_tokens = expand_batch_to_tokens
     rejection_sampler.apply_sampling_constraints = apply_sampling_constraints
 
@@ -90,8 +85,6 @@ def mend_cpu_cache() -> None:
     inductor's (0.32.0). To go when a second start logs "Directly load AOT compilation".
     """
     load: Any = torch.compiler.load_compiled_function
-    if getattr(load, "mended", False):
-        return
 
     def load_compiled_function(*args: Any, **kwargs: Any) -> Any:
         loaded = load(*args, **kwargs)
@@ -100,5 +93,4 @@ def mend_cpu_cache() -> None:
             compiled.finalize_loading = lambda config: None
         return loaded
 
-    load_compiled_function.mended = True  # type: ignore[attr-defined]
     torch.compiler.load_compiled_function = load_compiled_function

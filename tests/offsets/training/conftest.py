@@ -9,6 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 import tiny
+from lethe_offsets.training.data import Example, read_examples
 from lethe_offsets.training.threads import one_thread
 
 
@@ -49,3 +50,13 @@ def retain_file(tmp_path: Path) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+@pytest.fixture
+def forget(words: PreTrainedTokenizerFast, forget_file: Path) -> list[Example]:
+    return read_examples(forget_file, words, "forget", 512)
+
+
+@pytest.fixture
+def retain(words: PreTrainedTokenizerFast, retain_file: Path) -> list[Example]:
+    return read_examples(retain_file, words, "retain", 512)

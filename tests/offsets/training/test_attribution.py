@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
 
 import tiny
 from lethe_offsets.pair import Rule
 from lethe_offsets.training.attribution import attribute, choose_rows, top_rows
-from lethe_offsets.training.data import read_examples
+from lethe_offsets.training.data import Example
 from lethe_offsets.training.logits import model_logits
 from trainees import CONFIG, material, sweep, weights
 
@@ -33,10 +32,8 @@ def test_the_share_is_of_all_layers_together() -> None:
 
 
 def test_only_the_chosen_rows_are_trained(
-    pair: tiny.TinyPair, words: PreTrainedTokenizerFast, forget_file: Path, retain_file: Path, tmp_path: Path
+    pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
-    forget = read_examples(forget_file, words, "forget", 512)
-    retain = read_examples(retain_file, words, "retain", 512)
     given = material(pair, forget, retain, tmp_path / "fixed")
     plain = given.ensemble(model_logits(given.small), Rule())
     before = [weight.requires_grad for weight in given.small.parameters()]

@@ -25,16 +25,6 @@ PAIR = TrainingConfig.model_validate(
 ASSISTANT = TrainingConfig.model_validate(CONFIG.model_dump() | {"objective": ULD(), "retain": Uniform(weight=1.0)})
 
 
-@pytest.fixture
-def forget(words: PreTrainedTokenizerFast, forget_file: Path) -> list[Example]:
-    return read_examples(forget_file, words, "forget", 512)
-
-
-@pytest.fixture
-def retain(words: PreTrainedTokenizerFast, retain_file: Path) -> list[Example]:
-    return read_examples(retain_file, words, "retain", 512)
-
-
 def own_logits(model: torch.nn.Module, example: Example) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, tokens and units of what is predicted."""
     chosen = [at for at, predicted in enumerate(example.answer) if predicted]

@@ -6,28 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
 
 import tiny
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.training.checkpoint import CHECKPOINT_FILE
-from lethe_offsets.training.data import Example, read_examples
+from lethe_offsets.training.data import Example
 from lethe_offsets.training.loop import draw_batches
 from lethe_offsets.training.objectives import KL, GradientAscent
 from lethe_offsets.training.sweep import rate_folder, train_rates
 from trainees import CONFIG, Interrupted, interrupt_at, material, sweep, weights
 
 STEPS = 12  # two examples to forget, six times
-
-
-@pytest.fixture
-def forget(words: PreTrainedTokenizerFast, forget_file: Path) -> list[Example]:
-    return read_examples(forget_file, words, "forget", 512)
-
-
-@pytest.fixture
-def retain(words: PreTrainedTokenizerFast, retain_file: Path) -> list[Example]:
-    return read_examples(retain_file, words, "retain", 512)
 
 
 def test_a_run_reports_every_step_with_its_terms_and_saves_all_linear_layers(

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
 
 import tiny
 from lethe_offsets.pair import Rule
 from lethe_offsets.training.curve import draw_curve
-from lethe_offsets.training.data import read_examples
+from lethe_offsets.training.data import Example
 from lethe_offsets.training.logits import model_logits
 from lethe_offsets.training.objectives import Rows
 from lethe_offsets.training.reference import load_model
@@ -44,10 +43,8 @@ def test_the_score_is_what_is_kept_less_what_is_still_known() -> None:
 
 
 def test_a_model_is_scored_on_what_is_forgotten_and_on_whole_answers_to_keep(
-    pair: tiny.TinyPair, words: PreTrainedTokenizerFast, forget_file: Path, retain_file: Path, tmp_path: Path
+    pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
-    forget = read_examples(forget_file, words, "forget", 512)
-    retain = read_examples(retain_file, words, "retain", 512)
     given = material(pair, forget, retain, tmp_path / "fixed")
     score = Scorer.draw(given.ensemble(model_logits(given.small), Rule()), len(forget), seed=0).score(7)
     large = load_model(pair.large)
@@ -67,10 +64,9 @@ def test_a_model_is_scored_on_what_is_forgotten_and_on_whole_answers_to_keep(
 
 
 def test_the_sample_is_fixed_and_bounded(
-    pair: tiny.TinyPair, words: PreTrainedTokenizerFast, forget_file: Path, retain_file: Path, tmp_path: Path
+    pair: tiny.TinyPair, forget: list[Example], retain: list[Example], tmp_path: Path
 ) -> None:
-    forget = read_examples(forget_file, words, "forget", 512) * SAMPLE
-    retain = read_examples(retain_file, words, "retain", 512)
+    forget = forget * SAMPLE
     given = material(pair, forget, retain, tmp_path / "fixed")
     ensemble = given.ensemble(model_logits(given.small), Rule())
     first, again, other = (Scorer.draw(ensemble, len(forget), seed) for seed in (1, 1, 2))

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
 
 import tiny
 from lethe_offsets.errors import InvalidInput
-from lethe_offsets.training.data import Example, read_examples
+from lethe_offsets.training.data import Example
 from lethe_offsets.training.scores import Score
 from lethe_offsets.training.sweep import RateResult, best
 from trainees import CONFIG, Interrupted, sweep, weights
@@ -18,16 +17,6 @@ from trainees import CONFIG, Interrupted, sweep, weights
 RATES = (1e-4, 5e-3, 1e-3)
 SHORT = CONFIG.model_copy(update={"epochs": 2})
 STEPS = 4
-
-
-@pytest.fixture
-def forget(words: PreTrainedTokenizerFast, forget_file: Path) -> list[Example]:
-    return read_examples(forget_file, words, "forget", 512)
-
-
-@pytest.fixture
-def retain(words: PreTrainedTokenizerFast, retain_file: Path) -> list[Example]:
-    return read_examples(retain_file, words, "retain", 512)
 
 
 def result(rate: float, score: float | None, kept_step: int = 10) -> RateResult:

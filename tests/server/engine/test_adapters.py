@@ -21,12 +21,12 @@ def _operator(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def layer(fused: bool, dtype: torch.dtype, token_slots: list[int]) -> LayerAdapters:
     """A layer with random adapters, not at the start of the weights."""
-    slots = AdapterSlots(SLOTS, RANK, max_tokens=len(token_slots) + 3, device=torch.device("cpu"))
+    slots = AdapterSlots(SLOTS, RANK, max_tokens=len(token_slots) + 3, device=torch.device("cpu"), fused=fused)
     slots.token_slots[: len(token_slots)] = torch.tensor(token_slots)
     slots.plus_ranks.copy_(torch.tensor(PLUS_RANKS))
-    size = LayerAdapters.numel(slots, SIZE_IN, WIDTHS)
-    slots.weights = torch.randn(7 + size, generator=torch.Generator().manual_seed(3)).to(dtype)
-    return LayerAdapters(slots, 7, SIZE_IN, WIDTHS, fused)
+    adapters = LayerAdapters(slots, 7, SIZE_IN, WIDTHS)
+    slots.weights = torch.randn(7 + adapters.numel, generator=torch.Generator().manual_seed(3)).to(dtype)
+    return adapters
 
 
 def by_hand(adapters: LayerAdapters, y: Tensor, x: Tensor, token_slots: list[int]) -> Tensor:
