@@ -1,0 +1,28 @@
+"""How long a step took, over all its interruptions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lethe_offsets.writing import replacing
+
+
+@contextmanager
+def timed(path: Path) -> Iterator[None]:
+    """Adds the block's seconds to the number in ``path``."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        total = seconds(path) + time.monotonic() - started
+        with replacing(path) as draft:
+            draft.write_text(f"{total:.1f}", encoding="utf-8")
+
+
+def seconds(path: Path) -> float:
+    """What ``timed`` has summed up; 0 where nothing has run yet."""
+    return float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
