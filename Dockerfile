@@ -33,11 +33,11 @@ FROM build AS build-cpu
 ARG TORCH=torch==2.13.0+cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-deps --extra-index-url "${TORCH_INDEX}" "${TORCH}" \
-    && pip install ".[cpu]" \
+    && pip install ".[cpu,signing,s3]" \
     && pip uninstall --yes torchvision torchaudio torchcodec
 
 FROM build AS build-cuda
-RUN pip install ".[cuda]"
+RUN pip install ".[cuda,signing,s3]"
 
 FROM base AS server
 LABEL org.opencontainers.image.title="lethe" \

@@ -27,7 +27,7 @@ demo: $(STAMP) ## watch a model forget: build a small world, unlearn, serve (ARG
 	$(BIN)/lethe demo $(ARGS)
 
 test: $(STAMP) ## run the whole test suite (ARGS="tests/offsets -x", ...)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check .
@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml
 		exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --no-deps --extra-index-url "$(TORCH_INDEX)" "$(TORCH)"
-	$(BIN)/python -m pip install --editable ".[cpu,train,dev]"
+	$(BIN)/python -m pip install --editable ".[cpu,train,eval,signing,s3,dev]"
 	$(BIN)/python -m pip uninstall --quiet --yes $(UNUSED)
 	@command -v "$${CXX:-g++}" >/dev/null || echo \
 		'Note: no C++ compiler. A compiled engine needs one on the CPU (Debian: g++); --enforce-eager does without.'

@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from lethe_offsets.demo.build import DemoWorld
 
 
+def _take_own_cores() -> None:
+    """Tests run side by side (``pytest -n``) share the cores out, with the engines that they start."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[number % len(cores) :: count])
+
+
+_take_own_cores()  # before torch counts them
+
+
 @pytest.fixture(scope="session")
 def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
     """What ``lethe demo`` builds, in about a minute of one core; don't change it.

@@ -5,6 +5,7 @@ What a real engine can show is shown on one, in ``test_api_*`` and ``engine/``.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -43,7 +44,8 @@ def module(name: str, content: str = "") -> Module:
 
 
 def resident(name: str, content: str = "", adapter_id: int = 1) -> Resident:
-    return Resident(LoadedModule(module(name, content), adapter_id, f"/adapters/{adapter_id}", 0.5))
+    made = module(name, content)
+    return Resident((made.ref,), loaded=LoadedModule(made, adapter_id, f"/adapters/{adapter_id}", 0.5))
 
 
 def answer(finish_reason: str | None = "stop") -> Any:
@@ -75,21 +77,38 @@ class FakeClient:
 
 
 class FakeEngine:
-    """An engine that loads any module at once; ``failure`` is raised instead, if set."""
+    """An engine that loads any module at once; ``failure`` is raised instead, if set.
+
+    held: what is in it, by number; most_held: the most that ever were. running: loads under way, which wait while
+    ``open`` is not set.
+    """
 
     def __init__(self) -> None:
+        self.held: dict[int, LoadedModule] = {}
+        self.most_held = 0
+        self.running = 0
+        self.open = asyncio.Event()
+        self.open.set()
         self.failure: Exception | None = None
         self.dead: Exception | None = None
         self.unloaded: list[str] = []
         self._next = 0
 
-    async def load(self, loading: Module) -> LoadedModule:
+    async def load(self, loading: Module, strength: float | None = None) -> LoadedModule:
+        self.running += 1
+        await self.open.wait()
+        self.running -= 1
         if self.failure is not None:
             raise self.failure
         self._next += 1
-        return LoadedModule(loading, self._next, f"/adapters/{self._next}", 0.5)
+        loaded = LoadedModule(loading, self._next, f"/adapters/{self._next}", 0.5, strength, 1000)
+        self.held[self._next] = loaded
+        self.most_held = max(self.most_held, len(self.held))
+        return loaded
 
     async def unload(self, loaded: LoadedModule) -> None:
+        await self.open.wait()
+        del self.held[loaded.adapter_id]
         self.unloaded.append(loaded.module.ref)
 
     async def check(self) -> None:

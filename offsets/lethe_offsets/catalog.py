@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lethe_offsets.errors import InvalidInput, ModuleNotFound, SourceForbidden
-from lethe_offsets.module import Module
+
+if TYPE_CHECKING:  # its weights' reader imports torch, which takes seconds
+    from lethe_offsets.module import Module
 
 _REF = re.compile(r"(?P<name>[^@]+)(?:@(?P<digest>sha256:[0-9a-f]{8,64}))?")
 
@@ -31,16 +34,7 @@ class Catalog:
 
         Raises InvalidInput for another form and for a reference that fits several modules, ModuleNotFound for none.
         """
-        match = _REF.fullmatch(ref)
-        if match is None:
-            raise InvalidInput("module", ref, "name, or name@sha256:<at least 8 hex digits>")
-        prefix = f"{match['name']}@{match['digest'] or 'sha256:'}"
-        found = [known for known in self.refs() if known.startswith(prefix)]
-        if not found:
-            raise ModuleNotFound(ref, list(self.refs()))
-        if len(found) > 1:
-            raise InvalidInput("module", ref, f"one of {', '.join(found)}")
-        return self._modules[found[0]]
+        return self._modules[match_ref(ref, self.refs())]
 
     def refs(self) -> tuple[str, ...]:
         """The full references of all modules, sorted."""
@@ -49,6 +43,20 @@ class Catalog:
     def list(self) -> tuple[Module, ...]:
         """All modules, sorted by reference."""
         return tuple(self._modules[ref] for ref in self.refs())
+
+
+def match_ref(ref: str, known: Sequence[str]) -> str:
+    """Which of the ``known`` full references ``ref`` means, as ``Catalog.get``, whose errors it raises."""
+    match = _REF.fullmatch(ref)
+    if match is None:
+        raise InvalidInput("module", ref, "name, or name@sha256:<at least 8 hex digits>")
+    prefix = f"{match['name']}@{match['digest'] or 'sha256:'}"
+    found = [full for full in known if full.startswith(prefix)]
+    if not found:
+        raise ModuleNotFound(ref, list(known))
+    if len(found) > 1:
+        raise InvalidInput("module", ref, f"one of {', '.join(found)}")
+    return found[0]
 
 
 def check_source(path: str | Path, allowed: Sequence[Path]) -> Path:

@@ -17,7 +17,15 @@ COMMANDS = {  # name: (typer application, help)
     "merge": ("lethe_offsets.merging.command:app", "Merge forget modules into one."),
     "convert": ("lethe_offsets.conversion.command:app", "Make a module of a fully fine-tuned small model."),
     "bench": ("lethe_server.bench.command:app", "Measure what the offset costs, beside plain vLLM and its peers."),
-    "module": ("lethe_offsets.module_cli:app", "Make, show and verify forget modules."),
+    "eval": ("lethe_offsets.evaluation.command:app", "Measure what a module makes a model forget, and what stays."),
+    "reproduce": ("lethe_offsets.comparison.command:app", "Redo the field's comparison on TOFU, from nothing."),
+    "module": ("lethe_offsets.module_cli:app", "Make, show, sign and verify forget modules."),
+    "modules": ("lethe_server.operator.modules:app", "Show the modules of a running server."),
+    "routes": ("lethe_server.operator.routes:app", "Show what answers for which public name."),
+    "swap": ("lethe_server.operator.swap:swap_app", "Let a public name stand for another module."),
+    "rollback": ("lethe_server.operator.swap:rollback_app", "Take back the last change of a route."),
+    "keys": ("lethe_server.keys_cli:app", "Make, show and remove keys of a keys file."),
+    "audit": ("lethe_server.audit.command:app", "Verify the audit log, and ask it about a module."),
     "demo": ("lethe_offsets.demo.command:app", "See a model forget, from training to serving, on a laptop."),
 }
 FORWARD_ALL = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}

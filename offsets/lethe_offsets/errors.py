@@ -3,7 +3,9 @@
 LetheError
 ├── InvalidInput          a field, the value it had and what is accepted
 │   ├── ModuleInvalid         not a forget module, or one that breaks the format
-│   │   └── ModuleCorrupt         a file is not the one that was recorded
+│   │   ├── ModuleCorrupt         a file is not the one that was recorded
+│   │   ├── ModuleUnsigned        a module without the signature that is demanded
+│   │   └── SignatureInvalid      a signature by no trusted key, or of other files
 │   ├── ModuleIncompatible    a sound module that does not fit the models being served
 │   └── SourceForbidden       a path outside the directories from which modules may come
 └── ModuleNotFound        a reference that names no module of the catalog
@@ -32,6 +34,14 @@ class ModuleInvalid(InvalidInput):
 
 class ModuleCorrupt(ModuleInvalid):
     """A file of a module is missing, added or changed."""
+
+
+class ModuleUnsigned(ModuleInvalid):
+    """A module without a signature, where one is demanded."""
+
+
+class SignatureInvalid(ModuleInvalid):
+    """A signature that no trusted key made, or one of other files."""
 
 
 class ModuleIncompatible(InvalidInput):

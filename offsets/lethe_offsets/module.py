@@ -7,6 +7,7 @@
   README.md                     model card
   training.json, training.png   scores over the training steps, as numbers and as a picture; where it was trained here
   eval.json                     scores; written later, not part of the identity
+  model.sig                     a signature over the files; made later, not part of the identity
   SHA256SUMS                    one line per file; its digest is the module's
 
 """

@@ -1,4 +1,4 @@
-"""``lethe module``: make, show and verify forget modules."""
+"""``lethe module``: make, show, sign and verify forget modules."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from lethe_offsets import report, rule_options
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
 from lethe_offsets.rule_options import DEFAULT
+from lethe_offsets.signing import check_signature
+from lethe_offsets.signing import sign as sign_module
 
-app = typer.Typer(help="Make, show and verify forget modules.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Make, show, sign and verify forget modules.", no_args_is_help=True, add_completion=False)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The module's directory.")]
 Adapter = Annotated[Path | None, typer.Option(metavar="ADAPTER_DIR", help="PEFT LoRA adapter of this lane.")]
@@ -72,9 +74,27 @@ def inspect(
 def verify(
     directory: Directory,
     digest: Annotated[str | None, typer.Option(metavar="sha256:HEX", help="The digest it must have.")] = None,
+    trusted_key: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PEM", help="Public key that must have signed it; repeated: one of them."),
+    ] = None,
 ) -> None:
     """Read every file; print the reference when all is as recorded, else say what is not and exit with 1."""
-    typer.echo(Module.open(directory, expected_digest=digest).ref)
+    module = Module.open(directory, expected_digest=digest)
+    if trusted_key:
+        check_signature(module, trusted_key)
+    typer.echo(module.ref)
+
+
+@app.command()
+def sign(
+    directory: Directory,
+    private_key: Annotated[
+        Path, typer.Option(metavar="PEM", help="Private key of curve P-256, P-384 or P-521, unencrypted.")
+    ],
+) -> None:
+    """Write a signature of the module, DIR/model.sig, and print its path."""
+    typer.echo(sign_module(Module.open(directory), private_key))
 
 
 @app.command()

@@ -14,13 +14,15 @@ from lethe_offsets.manifest import LANES, MANIFEST_FILE
 
 SUMS_FILE = "SHA256SUMS"
 EVAL_FILE = "eval.json"
+SIGNATURE_FILE = "model.sig"
 CARD_FILE = "README.md"
 TRAINING_FILE = "training.json"
 CURVE_FILE = "training.png"
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+UNCOVERED = (SUMS_FILE, EVAL_FILE, SIGNATURE_FILE)  # no part of the identity
 MAY_HOLD = frozenset(
-    {MANIFEST_FILE, CARD_FILE, SUMS_FILE, EVAL_FILE, TRAINING_FILE, CURVE_FILE}
+    {MANIFEST_FILE, CARD_FILE, SUMS_FILE, EVAL_FILE, SIGNATURE_FILE, TRAINING_FILE, CURVE_FILE}
     | {f"{lane}/{name}" for lane in LANES for name in (CONFIG_FILE, WEIGHTS_FILE)}
 )
 RUNS_CODE = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".py", ".pyc", ".so")
@@ -69,8 +71,8 @@ def _check_file(directory: Path, name: str) -> None:
 
 
 def sums_of(files: Mapping[str, bytes]) -> bytes:
-    """The content of ``SHA256SUMS``: sha256sum's own format, sorted, every file but itself and ``eval.json``."""
-    covered = sorted(name for name in files if name not in (SUMS_FILE, EVAL_FILE))
+    """The content of ``SHA256SUMS``: sha256sum's own format, sorted, without itself, scores and signature."""
+    covered = sorted(name for name in files if name not in UNCOVERED)
     return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in covered).encode()
 
 
@@ -93,6 +95,11 @@ def check_sums(files: Mapping[str, bytes]) -> bytes:
     if files[SUMS_FILE] != sums_of(files):
         raise ModuleInvalid(SUMS_FILE, "other lines or another order", "one line per file, sorted by name")
     return files[SUMS_FILE]
+
+
+def listed_names(sums: bytes) -> list[str]:
+    """The files that a list names, as it names them: nothing is checked."""
+    return sorted(_parse(sums))
 
 
 def _parse(sums: bytes) -> dict[str, str]:

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from lethe_offsets.module import Module
 from lethe_server import http_errors, options
+from lethe_server.audit.auditor import Auditor, NoAudit
+from lethe_server.audit.log import AuditLog
 from lethe_server.auth import Keyring
+from lethe_server.catalog.fetch import Fetcher
+from lethe_server.changes import Changes
 from lethe_server.door import Door
 from lethe_server.engine import openai, paths
 from lethe_server.engine.parsers import load_parsers
 from lethe_server.engine.service import OffsetEngine
 from lethe_server.gate import BodyLimit, Gate
+from lethe_server.keys_file import KeysFile
+from lethe_server.library import EngineLoader, Library
 from lethe_server.metrics import Metrics
-from lethe_server.modules import ModuleService
+from lethe_server.reconciler import Reconciler, Terms
 from lethe_server.residents import Residents
-from lethe_server.routes import admin_modules, admin_routes, docs, health, metrics, models
-from lethe_server.routing import RouteTable, plan_routes
+from lethe_server.routes import (
+    admin_audit,
+    admin_modules,
+    admin_routes,
+    admin_state,
+    docs,
+    health,
+    metrics,
+    models,
+)
+from lethe_server.routing import RouteTable
 from lethe_server.services import Services
 from lethe_server.settings import Settings
+from lethe_server.shadow import ShadowRunner
+from lethe_server.shadow_metrics import ShadowMetrics
+from lethe_server.state.first import read_first
+from lethe_server.state.store import MemoryStore, StateStore, open_store
 
-ROUTERS = (health.router, metrics.router, docs.router, models.router, admin_modules.router, admin_routes.router)
+ADMIN = (admin_state.router, admin_modules.router, admin_routes.router, admin_audit.router)
+ROUTERS = (health.router, metrics.router, docs.router, models.router, *ADMIN)
 log = logging.getLogger(__name__)
 
 
@@ -36,15 +56,21 @@ def create_app(settings: Settings, engine: OffsetEngine) -> FastAPI:
     Its lifespan raises what a module that can't be loaded raises. Raises InvalidInput for settings that can't be.
     """
     using = _services(settings, engine)
+    shadows = ShadowRunner(engine.client, using.residents, ShadowMetrics(using.metrics.registry))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            modules = [Module.open(path) for path in settings.modules]
-            routes = plan_routes(settings.routes, settings.public_name, modules, settings.allow_unprotected)
-            await using.modules.start(modules, routes)
+            await using.reconciler.start(*read_first(settings))
+            watching = asyncio.create_task(using.reconciler.watch())
             yield
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            await shadows.close()
+            await using.changes.close()
         finally:
+            using.library.close()
             await engine.close()
 
     app = FastAPI(
@@ -60,7 +86,7 @@ def create_app(settings: Settings, engine: OffsetEngine) -> FastAPI:
     chosen = options.parse(settings.engine)
     load_parsers(chosen)
     log_requests = bool(chosen.engine.get("enable_log_requests"))
-    openai.install_serving(app.state, Door(engine.client), using.routes, chosen.frontend, log_requests)
+    openai.install_serving(app.state, Door(engine.client, shadows), using.routes, chosen.frontend, log_requests)
     openai.install_error_handlers(app)
     http_errors.install(app)
     for router in (paths.served_paths(), *ROUTERS):
@@ -69,21 +95,45 @@ def create_app(settings: Settings, engine: OffsetEngine) -> FastAPI:
     return app
 
 
+def open_state(settings: Settings) -> StateStore:
+    """Where what is declared is kept. Raises StateUnavailable."""
+    return MemoryStore() if settings.state_dir is None else open_store(settings.state_dir, settings.cache / "modules")
+
+
 def _services(settings: Settings, engine: OffsetEngine) -> Services:
-    residents = Residents()
-    routes = RouteTable(residents)
+    store = open_state(settings)
+    fetcher = Fetcher(settings.sources, settings.cache / "modules", settings.trusted_keys)
+    library = Library(store, settings.cache, settings.trusted_keys)
     counted = Metrics(CollectorRegistry())
+    residents = Residents(EngineLoader(library, engine, counted), settings.max_resident_modules)
+    routes = RouteTable(residents)
+    audit: Auditor = NoAudit() if settings.audit_log is None else AuditLog(settings.audit_log)
+    terms = Terms(settings.allow_unprotected, settings.drain_timeout_s)
+    reconciler = Reconciler(store, library, residents, routes, counted, audit, terms)
+    changes = Changes(reconciler, store, fetcher, residents, counted, audit)
     counted.watch(residents, routes)
-    changes = ModuleService(engine, residents, routes, counted, settings.sources, settings.drain_timeout_s)
-    return Services(residents, routes, changes, counted, openai.engine_registry(), openai.VLLM_VERSION)
+    counted.follow(reconciler)
+    return Services(
+        residents=residents,
+        routes=routes,
+        library=library,
+        reconciler=reconciler,
+        changes=changes,
+        audit=audit,
+        metrics=counted,
+        engine_check=engine.check,
+        engine_registry=openai.engine_registry(),
+        vllm_version=openai.VLLM_VERSION,
+    )
 
 
 def _add_layers(app: FastAPI, settings: Settings, using: Services) -> None:
     """The last one added is the first to see a request."""
-    if not settings.api_keys:
+    keys_file = None if settings.keys_file is None else KeysFile(settings.keys_file)
+    keyring = Keyring(settings.api_keys, settings.admin_keys, keys_file, settings.client_max_logprobs)
+    if not keyring.needs_key:
         log.warning("no API key is configured: inference is open to everyone who reaches this server")
-    if not settings.admin_keys:
+    if not keyring.has_admin:
         log.warning("no admin key is configured: modules and routes can't be changed while the server runs")
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    keyring = Keyring(settings.api_keys, settings.admin_keys)
-    app.add_middleware(Gate, keyring=keyring, routes=using.routes, metrics=using.metrics)
+    app.add_middleware(Gate, keyring=keyring, routes=using.routes, metrics=using.metrics, audit=using.audit)

@@ -25,7 +25,7 @@ def _option(field: str, flag: str, metavar: str | None = None) -> Any:
     described = Settings.model_fields[field]
     default = "" if described.is_required() or described.default in ((), {}, None, False) else described.default
     text = f"{described.description} (default: {default})" if default != "" else described.description
-    return typer.Option(flag, metavar=metavar, help=text, show_default=False)
+    return typer.Option(*flag.split(","), metavar=metavar, help=text, show_default=False)
 
 
 @app.command(context_settings=FORWARD_UNKNOWN)
@@ -40,11 +40,20 @@ def serve(
     port: Annotated[int | None, _option("port", "--port")] = None,
     api_key: Annotated[list[str] | None, _option("api_keys", "--api-key", "KEY")] = None,
     admin_key: Annotated[list[str] | None, _option("admin_keys", "--admin-key", "KEY")] = None,
-    module_dir: Annotated[list[Path] | None, _option("module_dirs", "--module-dir", "DIR")] = None,
+    keys_file: Annotated[Path | None, _option("keys_file", "--keys-file", "FILE")] = None,
+    client_max_logprobs: Annotated[int | None, _option("client_max_logprobs", "--client-max-logprobs")] = None,
+    audit_log: Annotated[Path | None, _option("audit_log", "--audit-log", "FILE")] = None,
+    state_dir: Annotated[str | None, _option("state_dir", "--state-dir", "DIR_OR_URL")] = None,
+    cache_dir: Annotated[Path | None, _option("cache_dir", "--cache-dir", "DIR")] = None,
+    module_source: Annotated[
+        list[str] | None, _option("module_sources", "--module-source,--module-dir", "DIR_OR_URL")
+    ] = None,
+    trusted_keys: Annotated[list[Path] | None, _option("trusted_keys", "--trusted-keys", "FILE")] = None,
     allow_unprotected: Annotated[bool, _option("allow_unprotected", "--allow-unprotected")] = False,
     drain_timeout: Annotated[float | None, _option("drain_timeout_s", "--drain-timeout", "SECONDS")] = None,
     max_body_bytes: Annotated[int | None, _option("max_body_bytes", "--max-body-bytes", "BYTES")] = None,
     max_modules_per_batch: Annotated[int | None, _option("max_modules_per_batch", "--max-modules-per-batch")] = None,
+    max_resident_modules: Annotated[int | None, _option("max_resident_modules", "--max-resident-modules")] = None,
     max_module_rank: Annotated[int | None, _option("max_module_rank", "--max-module-rank")] = None,
     draft_tokens: Annotated[int | None, _option("draft_tokens", "--draft-tokens", "NUMBER")] = None,
     side_stream: Annotated[bool | None, _option("side_stream", "--side-stream/--no-side-stream")] = None,
@@ -65,11 +74,18 @@ def serve(
         "port": port,
         "api_keys": api_key,
         "admin_keys": admin_key,
-        "module_dirs": module_dir,
+        "keys_file": keys_file,
+        "client_max_logprobs": client_max_logprobs,
+        "audit_log": audit_log,
+        "state_dir": state_dir,
+        "cache_dir": cache_dir,
+        "module_sources": module_source,
+        "trusted_keys": trusted_keys,
         "allow_unprotected": allow_unprotected or None,
         "drain_timeout_s": drain_timeout,
         "max_body_bytes": max_body_bytes,
         "max_modules_per_batch": max_modules_per_batch,
+        "max_resident_modules": max_resident_modules,
         "max_module_rank": max_module_rank,
         "draft_tokens": draft_tokens,
         "side_stream": side_stream,

@@ -9,6 +9,7 @@ from typing import Any
 from lethe_server.errors import GenerationFailed, UnroutedRequest
 from lethe_server.residents import Resident
 from lethe_server.scope import RequestScope, admitted
+from lethe_server.shadow import ShadowRunner
 
 # What vLLM's serving classes read of an engine client. Anything else, above all another way to have the large model
 # compute something (encode, add_lora, collective_rpc), does not exist behind the door.
@@ -30,10 +31,11 @@ READABLE = frozenset(
 
 
 class Door:
-    """Stands in for vLLM's engine client before the serving classes."""
+    """Stands in for vLLM's engine client before the serving classes. shadows: told of answers drawn for one."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, shadows: ShadowRunner | None = None) -> None:
         self._client = client
+        self._shadows = shadows
 
     def __getattr__(self, name: str) -> Any:
         if name not in READABLE:
@@ -62,12 +64,17 @@ class Door:
     ) -> AsyncGenerator[Any, None]:
         if scope.closed:  # started after the answer had ended; the module may be gone
             raise UnroutedRequest("a generation may not outlive its request")
-        # Under its reference, not its public name: vLLM keeps prefix caches apart by the adapter's name.
-        request = None if resident.loaded is None else resident.loaded.request(resident.ref)
+        # Under its own name, not its public one: vLLM keeps prefix caches apart by the adapter's name.
+        request = None if resident.loaded is None else resident.loaded.request(resident.loaded.name)
+        heard = None if self._shadows is None else self._shadows.listen(scope, sampling_params)
         with resident.lease(), scope.generation():
             outputs = self._client.generate(prompt, sampling_params, request_id, lora_request=request, **options)
             async with aclosing(outputs):
                 async for output in outputs:
                     if any(choice.finish_reason == "error" for choice in output.outputs):
                         raise GenerationFailed("the engine ended the request with an error; nothing of it is answered")
+                    if heard is not None:
+                        heard.hear(output)
                     yield output
+            if self._shadows is not None and heard is not None:
+                self._shadows.compare(scope, heard)

@@ -8,12 +8,18 @@ LetheError
 ├── ModelNotFound             a public name without a route
 ├── ModuleBusy                a module that a route names, or one that is being deleted
 ├── DrainTimeout              requests of a module did not end in time
+├── EngineFull                every place for a module in the engine is in use
+├── StateConflict             what is declared changed meanwhile: another generation than the expected one
+├── StateInvalid              what is declared can't be read
+├── StateUnavailable          what is declared can't be reached or written
+├── AuditUnavailable          the audit log can't be written, so nothing may be changed
 ├── GenerationFailed          the engine ended a request with an error: its offset is unsound
 ├── UnroutedRequest           something tried to reach the engine past the routes
 ├── NotReady                  the server can't answer yet, or no longer
 ├── EngineDied                the engine ended while the server ran
 ├── BadOption                 a command line that vLLM's parser refuses
-└── StartupFailed             the server can't start
+├── StartupFailed             the server can't start
+└── SourceUnavailable         a source from which no module can be fetched
 """
 
 from __future__ import annotations
@@ -52,6 +58,14 @@ class DrainTimeout(LetheError):
     """Requests of a module that is to be deleted did not end in time; the module stays."""
 
 
+class EngineFull(LetheError):
+    """Every place for a module in the engine was in use for too long; worth trying again."""
+
+
+class AuditUnavailable(LetheError):
+    """The audit log can't be written, so nothing may be changed."""
+
+
 class GenerationFailed(LetheError):
     """The engine ended a request with an error: its module or rule is unknown, or the offset isn't finite."""
 
@@ -74,3 +88,28 @@ class BadOption(LetheError):
 
 class StartupFailed(LetheError):
     """The server can't start."""
+
+
+class StateInvalid(LetheError):
+    """A file of the declared state that is none: a person has to mend it."""
+
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(f"{file} is no declared state: {problem}")
+        self.file = file
+        self.problem = problem
+
+
+class StateConflict(LetheError):
+    """What is declared is of another generation than the expected one: someone else has changed it."""
+
+
+class StateUnavailable(LetheError):
+    """The declared state can't be reached, read or written."""
+
+
+class SourceUnavailable(LetheError):
+    """A source that may be used and from which no module can be fetched."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"no module can be fetched from {source!r}: {reason}")
+        self.source = source

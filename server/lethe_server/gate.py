@@ -7,7 +7,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lethe_offsets.errors import LetheError
-from lethe_server.auth import Caller, Keyring
+from lethe_server.audit.auditor import Auditor
+from lethe_server.auth import Keyring, is_administration
 from lethe_server.http_errors import error_response
 from lethe_server.metrics import Metrics
 from lethe_server.routing import RouteTable
@@ -22,11 +23,12 @@ class Gate:
     An ASGI layer and not a dependency: FastAPI has ended dependencies before a stream was sent in some versions.
     """
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, routes: RouteTable, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, routes: RouteTable, metrics: Metrics, audit: Auditor) -> None:
         self._app = app
         self._keyring = keyring
         self._routes = routes
         self._metrics = metrics
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,6 +38,8 @@ class Gate:
         try:
             self._keyring.admit(scope["path"], caller)
         except LetheError as err:
+            if is_administration(scope["path"]):
+                await self._audit.refused(caller, scope["method"], scope["path"])
             await error_response(err)(scope, receive, send)
             return
         request = RequestScope(caller, self._routes)
@@ -50,7 +54,7 @@ def _naming_module(request: RequestScope, send: Send) -> Send:
     """``send`` that adds the resident's reference to an admin's answer."""
 
     async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start" and request.caller is Caller.ADMIN and request.resident:
+        if message["type"] == "http.response.start" and request.caller.may_measure and request.resident:
             MutableHeaders(scope=message)[MODULE_HEADER] = request.resident.ref
         await send(message)
 

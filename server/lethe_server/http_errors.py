@@ -30,6 +30,12 @@ STATUS: dict[type[Exception], HTTPStatus] = {  # the nearest base of an error de
     server.ModelNotFound: HTTPStatus.NOT_FOUND,
     server.ModuleBusy: HTTPStatus.CONFLICT,
     server.DrainTimeout: HTTPStatus.CONFLICT,
+    server.SourceUnavailable: HTTPStatus.BAD_GATEWAY,
+    server.EngineFull: HTTPStatus.SERVICE_UNAVAILABLE,
+    server.StateConflict: HTTPStatus.PRECONDITION_FAILED,
+    server.StateInvalid: HTTPStatus.SERVICE_UNAVAILABLE,
+    server.StateUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    server.AuditUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     server.GenerationFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
     server.UnroutedRequest: HTTPStatus.INTERNAL_SERVER_ERROR,
     server.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -41,11 +47,14 @@ TYPES = {  # OpenAI's and vLLM's names of these classes of errors
     HTTPStatus.NOT_FOUND: "NotFoundError",
     HTTPStatus.METHOD_NOT_ALLOWED: "MethodNotAllowedError",
     HTTPStatus.CONFLICT: "ConflictError",
+    HTTPStatus.PRECONDITION_FAILED: "PreconditionFailedError",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "RequestTooLargeError",
     HTTPStatus.UNPROCESSABLE_ENTITY: "UnprocessableEntityError",
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailableError",
+    HTTPStatus.BAD_GATEWAY: "BadGatewayError",
     HTTPStatus.INTERNAL_SERVER_ERROR: "InternalServerError",
 }
+RETRY_AFTER_S = "5"
 MAX_SHOWN = 5  # of the errors of one body
 PYDANTIC_BRANCH = re.compile(r"[\[({]|^(str|int|float|bool|none|dict|list|function-\w+)$")
 
@@ -76,6 +85,8 @@ def error_response(error: Exception) -> JSONResponse:
         param = getattr(error, "field", None)
     else:
         message = "internal error; see the server's log"
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = RETRY_AFTER_S
     if status is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(message, status, param), status, headers)

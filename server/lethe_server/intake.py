@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from fastapi import Request
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
+from lethe_server.disclosure import asked_strength, check_logprobs
 from lethe_server.errors import FieldRefused
 from lethe_server.fields import check_fields
 from lethe_server.scope import current
 
+CONVERSATION_HEADER = "x-conversation-id"
 _MAYBE_NOT_FINITE = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}")
 
 
@@ -25,17 +28,27 @@ class Intake:
         self._known = [_names(request) for request in requests]
 
     async def __call__(self, request: Request) -> None:
-        """Route the request. Raises FieldRefused, and ModelNotFound for a name without a route."""
+        """Route the request. Raises FieldRefused, and as ``RequestScope.pin``."""
         raw = await request.body()
         body = await request.json() if raw else None
         if not isinstance(body, dict):
             return  # the request model refuses it
         _check_numbers(raw)
-        check_fields(body, max(self._known, key=lambda known: len(known & body.keys())))
+        known = max(self._known, key=lambda known: len(known & body.keys()))
+        check_fields(body, known)
+        check_logprobs(body, known, current().caller)
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise FieldRefused("model", model, "the name of a model; GET /v1/models lists them")
-        current().pin(model)
+        scope = current()
+        strength = asked_strength(request.headers, scope.caller)
+        await scope.pin(model, _sticky_key(body, request.headers), strength)
+
+
+def _sticky_key(body: Mapping[str, Any], headers: Headers) -> str | None:
+    """What keeps a client on one of a route's targets: who it says its user is, else which conversation it is."""
+    user = body.get("user")
+    return user if isinstance(user, str) and user else headers.get(CONVERSATION_HEADER)
 
 
 def _names(request: type[BaseModel]) -> set[str]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from lethe_offsets.errors import LetheError
-from lethe_server.residents import Residents
+from lethe_server.residents import Residents, label
 from lethe_server.routing import RouteTable
 from lethe_server.scope import Outcome, RequestScope
+
+if TYPE_CHECKING:
+    from lethe_server.reconciler import Reconciler
 
 LOAD_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -41,6 +45,10 @@ class Metrics:
     def watch(self, residents: Residents, routes: RouteTable) -> None:
         """Show the modules and routes as they are whenever the metrics are read."""
         self.registry.register(_Present(residents, routes))
+
+    def follow(self, reconciler: Reconciler) -> None:
+        """Show how far the server has followed what is declared."""
+        self.registry.register(_Followed(reconciler))
 
     def count_request(self, request: RequestScope) -> None:
         """Count a request that has ended; one that never reached the engine is not counted."""
@@ -77,13 +85,33 @@ class _Present(Collector):
         modules = GaugeMetricFamily("lethe_module_info", "Modules in the engine.", labels=["module", "digest"])
         inflight = GaugeMetricFamily("lethe_inflight_requests", "HTTP requests being answered.", labels=["module"])
         routes = GaugeMetricFamily("lethe_route_info", "What each public model stands for.", labels=["model", "module"])
-        base = self._residents.base
-        running = {base.label: base.num_requests}
-        for resident in self._residents.modules():
+        running: dict[str, int] = {}
+        present: set[tuple[str, str]] = set()
+        for resident in self._residents.known():
             running[resident.label] = running.get(resident.label, 0) + resident.num_requests
-            modules.add_metric([resident.label, resident.ref.partition("@")[2]], 1)
-        for label, count in running.items():
-            inflight.add_metric([label], count)
-        for model, resident in self._routes.items():
-            routes.add_metric([model, resident.label], 1)
+            if resident.loaded is not None:
+                present.add((resident.label, resident.loaded.module.digest))
+        for name, digest in sorted(present):
+            modules.add_metric([name, digest], 1)
+        for name, count in running.items():
+            inflight.add_metric([name], count)
+        for model, spec in self._routes.items():
+            for name in sorted({label(target.modules) for target in spec.targets}):
+                routes.add_metric([model, name], 1)
         yield from (modules, inflight, routes)
+
+
+class _Followed(Collector):
+    """Whether what is declared is what is served."""
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        shown = {
+            "lethe_state_generation": ("Generation declared last.", self._reconciler.declared.generation),
+            "lethe_state_observed_generation": ("Generation served.", self._reconciler.served.generation),
+            "lethe_state_error": ("1 while what is declared can't be served.", self._reconciler.error is not None),
+        }
+        for name, (text, value) in shown.items():
+            yield GaugeMetricFamily(name, text, value=value)

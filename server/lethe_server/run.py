@@ -17,15 +17,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from lethe_offsets.errors import LetheError
-from lethe_offsets.module import Module
+from lethe_server import app as application
 from lethe_server import logs, options
-from lethe_server.app import create_app
+from lethe_server.catalog.prefixes import Allowlist
 from lethe_server.engine.parsers import load_parsers
 from lethe_server.engine.service import OffsetEngine
 from lethe_server.engine.spec import EngineSpec
 from lethe_server.errors import EngineDied, StartupFailed
-from lethe_server.routing import plan_routes
+from lethe_server.keys_file import read_entries
 from lethe_server.settings import Settings
+from lethe_server.state.first import check_protected, read_first
 
 ENGINE_CHECK_S = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -53,7 +54,7 @@ def run(settings: Settings) -> None:
         chosen = options.parse(settings.engine)
         logs.configure(chosen.frontend.uvicorn_log_level)
         load_parsers(chosen)
-        _check_modules(settings)
+        _check(settings)
         with bound_socket(settings.host, settings.port) as listening, asyncio.Runner(loop_factory=_uvloop()) as runner:
             runner.run(_serve(settings, chosen, listening))
     except LetheError:
@@ -77,10 +78,18 @@ def _uvloop() -> Any:
     return uvloop.new_event_loop
 
 
-def _check_modules(settings: Settings) -> None:
-    """Read the modules before the engine starts, which can take minutes; the application reads them again."""
-    modules = [Module.open(path) for path in settings.modules]
-    plan_routes(settings.routes, settings.public_name, modules, settings.allow_unprotected)
+def _check(settings: Settings) -> None:
+    """Read what is to be served before the engine starts, which can take minutes; the application reads it again."""
+    Allowlist(settings.sources)
+    if settings.keys_file is not None:
+        read_entries(settings.keys_file)
+    first, _ = read_first(settings)
+    store = application.open_state(settings)
+    declared = store.read()
+    check_protected(declared or first, settings.allow_unprotected)
+    routed = {ref for spec in declared.routes.values() for ref in spec.refs()} if declared else set()
+    for ref in sorted(routed)[: settings.max_resident_modules]:
+        store.get_module(ref)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -103,6 +112,7 @@ async def _serve(settings: Settings, chosen: options.Options, listening: socket.
         small_model=settings.small_model,
         served_model_name=settings.public_name,
         max_modules_per_batch=settings.max_modules_per_batch,
+        max_resident_modules=settings.max_resident_modules,
         max_module_rank=settings.max_module_rank,
         draft_tokens=settings.draft_tokens,
         side_stream=settings.side_stream,
@@ -110,7 +120,7 @@ async def _serve(settings: Settings, chosen: options.Options, listening: socket.
     )
     engine = await OffsetEngine.start(spec)
     try:
-        app = create_app(settings, engine)
+        app = application.create_app(settings, engine)
         server = _Server(_uvicorn_config(app, settings, chosen.frontend))
     except BaseException:
         await engine.close()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from enum import Enum
 from typing import Any
 
+from lethe_offsets.errors import InvalidInput, LetheError
 from lethe_server.auth import Caller
-from lethe_server.errors import ModelNotFound, UnroutedRequest
+from lethe_server.errors import ModelNotFound, NotReady, UnroutedRequest
 from lethe_server.residents import Resident
 from lethe_server.routing import RouteTable
+from lethe_server.state.declared import Shadow
+
+log = logging.getLogger(__name__)
 
 
 class Outcome(Enum):
@@ -27,30 +34,63 @@ class RequestScope:
     """One HTTP request, from its first byte to the last byte of its answer.
 
     The first model name it resolves is pinned: whatever the routes do meanwhile, every prompt, choice, beam and
-    streamed token of the request is answered by the same resident.
+    streamed token of the request is answered by the same resident. shadow: what its answer is to be compared with.
     """
 
     def __init__(self, caller: Caller, routes: RouteTable) -> None:
         self.caller = caller
         self.model: str | None = None
         self.resident: Resident | None = None
+        self.shadow: Shadow | None = None
         self.closed = False
         self._routes = routes
         self._held = ExitStack()
         self._num_running = 0
         self._outcomes: set[Outcome] = set()
 
-    def pin(self, model: str) -> Resident:
-        """Route the request. Raises ModelNotFound, and UnroutedRequest when it was routed under another name."""
-        if self.resident is None:
-            resident = self._routes.resolve(model, admin=self.caller is Caller.ADMIN)
-            if resident is None:
-                raise ModelNotFound(model, self._routes.names())
-            self._held.enter_context(resident.request())
-            self.model, self.resident = model, resident
+    async def pin(self, model: str, sticky_key: str | None = None, strength: float | None = None) -> Resident:
+        """Route the request and have what answers it in the engine.
+
+        sticky_key: what keeps a client on one of several targets. strength: instead of the modules' own.
+
+        Raises ModelNotFound, NotReady when what answers can't be brought into the engine (for a caller who may measure
+        the reason itself), and UnroutedRequest when the request was routed under another name.
+        """
+        key = secrets.token_hex(16) if sticky_key is None else sticky_key
+        while self.resident is None:
+            state = self._routes.state
+            try:
+                await self._route(model, key, strength)
+            except LetheError as err:
+                if self._routes.state is state:  # else what could not be had may be routed no more: look again
+                    raise self._told(err) from err
         if model != self.model:
             raise UnroutedRequest(f"a request for {self.model!r} asked for {model!r} as well")
         return self.resident
+
+    async def _route(self, model: str, key: str, strength: float | None) -> None:
+        choice = self._routes.resolve(model, key) if self.caller.may_use(model) else None
+        if choice is None and self.caller.may_measure:
+            choice = self._routes.resolve_ref(model)
+        if choice is None:
+            raise ModelNotFound(model, filter(self.caller.may_use, self._routes.names()))
+        if strength is not None and not choice.modules:
+            raise InvalidInput("strength", strength, "none for the large model alone: it has no offset")
+        residents = self._routes.residents
+        resident = residents.get(choice.modules, strength)
+        with ExitStack() as held:
+            held.enter_context(resident.request())
+            await residents.bring_in(resident)
+            self._held.enter_context(held.pop_all())
+        drawn = choice.shadow is not None and strength is None and random.random() < choice.shadow.share
+        self.model, self.resident, self.shadow = model, resident, choice.shadow if drawn else None
+
+    def _told(self, error: LetheError) -> LetheError:
+        """An error as this caller may see it: clients must not learn which modules exist."""
+        if isinstance(error, ModelNotFound) or self.caller.may_measure:
+            return error
+        log.error("a request could not be answered: %s", error)
+        return NotReady("this model can't answer now; try again later")
 
     @contextmanager
     def generation(self) -> Iterator[None]:

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
+from lethe_server.audit.auditor import Auditor
+from lethe_server.changes import Changes
+from lethe_server.errors import NotReady
+from lethe_server.library import Library
 from lethe_server.metrics import Metrics
-from lethe_server.modules import ModuleService
+from lethe_server.reconciler import Reconciler
 from lethe_server.residents import Residents
 from lethe_server.routing import RouteTable
 
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one application. engine_registry: where vLLM keeps its metrics."""
+    """The parts of one application.
+
+    engine_check: raises when the engine died. engine_registry: where vLLM keeps its metrics.
+    """
 
     residents: Residents
     routes: RouteTable
-    modules: ModuleService
+    library: Library
+    reconciler: Reconciler
+    changes: Changes
+    audit: Auditor
     metrics: Metrics
+    engine_check: Callable[[], Awaitable[None]]
     engine_registry: CollectorRegistry
     vllm_version: str
+
+    async def check_alive(self) -> None:
+        """Raises NotReady when the engine died."""
+        try:
+            await self.engine_check()
+        except Exception as err:
+            raise NotReady(f"the engine died: {err}") from err
+
+    async def check_ready(self) -> None:
+        """Raises NotReady with the reason. A module is resident only once its probe in the engine has passed."""
+        if not self.reconciler.started:
+            raise NotReady("modules are still being loaded")
+        await self.check_alive()
 
 
 def services(request: Request) -> Services:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from lethe_server.routing import check_public_name
+from lethe_server.names import check_public_name
 
 
 def _as_list(value: Any) -> Any:
@@ -36,6 +36,7 @@ def _as_routes(value: Any) -> Any:
     return dict(pairs)
 
 
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_list)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_as_list)]
 Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_as_list)]
 Routes = Annotated[dict[str, str], NoDecode, BeforeValidator(_as_routes)]
@@ -63,13 +64,30 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     api_keys: Keys = Field((), description="Key for inference; without any, inference is open. Repeatable.")
     admin_keys: Keys = Field((), description="Key for /admin and for addressing modules by reference. Repeatable.")
-    module_dirs: Paths = Field(
-        (), description="Directory modules may be loaded from later; default: where those at start lie. Repeatable."
+    keys_file: Path | None = Field(None, description="YAML file of keys with roles; read again when it changes.")
+    client_max_logprobs: int = Field(
+        5, ge=0, description="Log-probabilities that a client may ask for at each token; evaluators have no bound."
+    )
+    audit_log: Path | None = Field(None, description="File to which a line is added for every change.")
+    state_dir: str | None = Field(
+        None,
+        min_length=1,
+        description="Directory or URL that holds what is served and outlives the server; several servers may share it.",
+    )
+    cache_dir: Path = Field(Path("~/.cache/lethe"), description="Directory for modules that come from a URL.")
+    module_sources: Texts = Field(
+        (), description="Directory or URL below which modules may lie; default: where those at start lie. Repeatable."
+    )
+    trusted_keys: Paths = Field(
+        (), description="Public key, a PEM file, one of which must have signed each module. Repeatable."
     )
     allow_unprotected: bool = Field(False, description="Allow routes to the large model alone.")
     drain_timeout_s: float = Field(60.0, gt=0, description="How long a module or the server waits for its requests.")
     max_body_bytes: int = Field(8 * 2**20, gt=0, description="Largest request body.")
     max_modules_per_batch: int = Field(4, ge=1, description="Modules that one engine step can mix.")
+    max_resident_modules: int = Field(
+        64, ge=1, description="Modules kept in the engine; further ones are brought in when they are asked for."
+    )
     max_module_rank: int = Field(64, ge=1, description="Largest adapter rank of a module, both lanes together.")
     draft_tokens: int = Field(
         0, ge=0, description="Tokens that the small model drafts for each step (speculative decoding); 0: none."
@@ -101,9 +119,18 @@ class Settings(BaseSettings):
         Raises InvalidInput when the model's own name can't be a public one and has to be.
         """
         name = self.served_model_name or (Path(self.model).resolve().name if Path(self.model).exists() else self.model)
-        return name if self.routes else check_public_name(name, "served_model_name")
+        return name if self.routes or not self.names_a_module else check_public_name(name, "served_model_name")
 
     @property
-    def sources(self) -> tuple[Path, ...]:
-        """The directories modules may be loaded from."""
-        return self.module_dirs or tuple(dict.fromkeys(path.resolve().parent for path in self.modules))
+    def names_a_module(self) -> bool:
+        """Whether there is something to serve besides what a state directory holds."""
+        return bool(self.modules or self.routes or self.allow_unprotected or self.state_dir is None)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The directories and URLs below which modules may lie."""
+        return self.module_sources or tuple(dict.fromkeys(str(path.resolve().parent) for path in self.modules))
+
+    @property
+    def cache(self) -> Path:
+        return self.cache_dir.expanduser()

@@ -25,6 +25,7 @@ from lethe_server.settings import Settings
 
 PREFIX = "LETHE_"
 SECRET = ("api_keys", "admin_keys")
+OPERATOR = ("LETHE_URL", "LETHE_ADMIN_KEY")  # of the commands that talk to a running server
 # Kubernetes sets these in every container beside a Service called "lethe"; they are not meant for us.
 SERVICE_LINK = re.compile(r"LETHE_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 
@@ -33,7 +34,9 @@ def load(given: Mapping[str, Any], config: Path | None = None, environ: Mapping[
     """The settings. given: what the command line said. Raises InvalidInput that names every problem."""
     environ = os.environ if environ is None else environ
     variables = {
-        name: value for name, value in environ.items() if name.startswith(PREFIX) and not _is_link(name, value)
+        name: value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name not in OPERATOR and not _is_link(name, value)
     }
     _check_keys(variables, [PREFIX + field.upper() for field in Settings.model_fields], "environment")
     from_file = {} if config is None else _read(config)

@@ -22,7 +22,7 @@ def modules_after(statement: str) -> set[str]:
         ("import lethe_offsets.cli", {"typer"}, {"vllm", "torch", "transformers", "pydantic", "lethe_server"}),
         ("import lethe_offsets.module_cli", {"typer", "torch"}, {"vllm", "transformers", "peft", "lethe_server"}),
         ("import lethe_offsets.training.command", {"typer"}, {"torch", "transformers", "pydantic", "lethe_server"}),
-        ("import lethe_offsets.catalog", {"pydantic"}, {"vllm", "transformers", "peft", "lethe_server"}),
+        ("import lethe_offsets.catalog", set(), {"torch", "vllm", "transformers", "peft", "lethe_server"}),
         (
             "from typer.testing import CliRunner\nfrom lethe_offsets.cli import app\n"
             "assert CliRunner().invoke(app, ['--help']).exit_code == 0",

@@ -4,19 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fakes import resident
 from kit import Kit, build_kit
-from lethe_server.residents import Residents
 from server_process import Server, serving
-
-
-@pytest.fixture
-def residents() -> Residents:
-    """Modules a and b, without an engine."""
-    made = Residents()
-    made.add(resident("a", adapter_id=1))
-    made.add(resident("b", adapter_id=2))
-    return made
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server_process import Server
+from server_process import ADMIN_KEY, Server
 
 pytestmark = pytest.mark.engine
 TEXT: dict[str, Any] = {"model": "forgetful", "prompt": "The capital of France", "max_tokens": 4, "temperature": 0}
@@ -195,7 +195,7 @@ def test_keys(server: Server, path: str) -> None:
 
 
 def metric(server: Server, series: str) -> float:
-    with server.http(None) as http:
+    with server.http(ADMIN_KEY) as http:
         lines = http.get("/metrics").text.splitlines()
     return next((float(line.split()[-1]) for line in lines if line.startswith(f"{series} ")), 0.0)
 

@@ -280,6 +280,10 @@ SERVED = {
     "DELETE /admin/modules/{ref}",
     "GET /admin/routes",
     "PUT /admin/routes/{model}",
+    "DELETE /admin/routes/{model}",
+    "POST /admin/routes/{model}/rollback",
+    "GET /admin/state",
+    "GET /admin/audit",
 }
 
 
@@ -291,7 +295,7 @@ def test_these_paths_and_no_others(server: Server) -> None:
 
 def test_metrics(server: Server, client: OpenAI, kit: Kit) -> None:
     complete(client)
-    with server.http(None) as http:
+    with server.http(ADMIN_KEY) as http:
         shown = http.get("/metrics").text
     assert 'lethe_route_info{model="org/other-model",module="both"} 1.0' in shown
     assert f'lethe_module_info{{digest="{kit.modules["plain"].digest}",module="plain"}} 1.0' in shown

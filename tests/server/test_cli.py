@@ -52,6 +52,20 @@ def test_every_option_reaches_the_settings(served: list[Settings]) -> None:
         "k3",
         "--module-dir",
         "/m",
+        "--module-source",
+        "s3://bucket/modules",
+        "--trusted-keys",
+        "/key.pem",
+        "--keys-file",
+        "/keys.yaml",
+        "--client-max-logprobs",
+        "0",
+        "--audit-log",
+        "/audit.jsonl",
+        "--state-dir",
+        "/state",
+        "--cache-dir",
+        "/cache",
         "--allow-unprotected",
     ]
     arguments += [
@@ -61,6 +75,8 @@ def test_every_option_reaches_the_settings(served: list[Settings]) -> None:
         "3",
         "--max-modules-per-batch",
         "5",
+        "--max-resident-modules",
+        "7",
         "--max-module-rank",
         "6",
     ]
@@ -70,7 +86,11 @@ def test_every_option_reaches_the_settings(served: list[Settings]) -> None:
     assert settings.routes == {"x": "a", "y/z": "b"}
     assert (settings.host, settings.port, settings.allow_unprotected) == ("h", 1, True)
     assert [key.get_secret_value() for key in (*settings.api_keys, *settings.admin_keys)] == ["k1", "k2", "k3"]
-    assert settings.module_dirs == (Path("/m"),)
+    assert settings.module_sources == ("/m", "s3://bucket/modules")
+    assert settings.trusted_keys == (Path("/key.pem"),)
+    assert (settings.keys_file, settings.audit_log) == (Path("/keys.yaml"), Path("/audit.jsonl"))
+    assert (settings.client_max_logprobs, settings.max_resident_modules) == (0, 7)
+    assert (settings.state_dir, settings.cache) == ("/state", Path("/cache"))
     assert (settings.drain_timeout_s, settings.max_body_bytes) == (2.0, 3)
     assert (settings.max_modules_per_batch, settings.max_module_rank) == (5, 6)
 

@@ -33,6 +33,8 @@ def _no_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise EngineReached(spec)
 
     monkeypatch.setattr(OffsetEngine, "start", start)
+    # logging.config closes the handlers of the whole process, and absl's (of rouge-score) closes pytest's own streams.
+    monkeypatch.setattr("lethe_server.logs.configure", lambda level: None)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
@@ -101,6 +103,8 @@ def test_an_unforeseen_error_is_one_line(kit: Kit, monkeypatch: pytest.MonkeyPat
         raise KeyError("two\nlines")
 
     monkeypatch.setattr(OffsetEngine, "start", start)
+    # logging.config closes the handlers of the whole process, and absl's (of rouge-score) closes pytest's own streams.
+    monkeypatch.setattr("lethe_server.logs.configure", lambda level: None)
     text = message(*models(kit), "--module", str(kit.modules["plain"].path))
     assert text.startswith("the server failed: KeyError")
     assert "\n" not in text

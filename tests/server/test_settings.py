@@ -140,6 +140,7 @@ def test_public_name_that_can_not_be() -> None:
 
 def test_modules_may_come_from_where_those_at_start_lie(tmp_path: Path) -> None:
     modules = [str(tmp_path / "a" / "one"), str(tmp_path / "a" / "two"), str(tmp_path / "b" / "three")]
-    assert load({**MODELS, "modules": modules}).sources == (tmp_path / "a", tmp_path / "b")
-    assert load({**MODELS, "modules": modules, "module_dirs": ["/only"]}).sources == (Path("/only"),)
+    assert load({**MODELS, "modules": modules}).sources == (str(tmp_path / "a"), str(tmp_path / "b"))
+    sources = ["/only", "hf://org"]
+    assert load({**MODELS, "modules": modules, "module_sources": sources}).sources == ("/only", "hf://org")
     assert load().sources == ()

@@ -18,7 +18,7 @@ MAX_WAIT_S = 30.0
 TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # seconds; a long queue at the server is no error
 MAY_PASS = (408, 429, 500, 502, 503, 504)
 SHOWN = 300  # characters of a server's message
-CAP = re.compile(r"logprobs.*max allowed: (\d+)")  # vLLM's words
+CAP = re.compile(r"logprobs.*(?:max allowed: |accepted: 0 to )(\d+)")  # vLLM's words, and Lethe's to a client
 
 
 class Endpoint:
@@ -96,7 +96,8 @@ class Endpoint:
         if status == 404:
             return await self._not_found(message)
         if cap := CAP.search(message):
-            return InvalidInput("top_k", top_k, f"at most {cap[1]}, this server's limit (vLLM: --max-logprobs)")
+            limit = "this server's limit (vLLM: --max-logprobs; Lethe: the key's bound)"
+            return InvalidInput("top_k", top_k, f"at most {cap[1]}, {limit}")
         return InvalidInput("url", self.url, f"a server that answers requests for prompt_logprobs: {status}, {message}")
 
     async def _not_found(self, message: str) -> InvalidInput:

@@ -6,7 +6,7 @@ Written against 0.32 (CPU). Each function says what it relies on; the engine tes
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from inspect import signature
@@ -19,6 +19,7 @@ from vllm import envs
 from vllm.config import CompilationMode, CUDAGraphMode, ModelConfig, VllmConfig
 from vllm.config.lora import MaxLoRARanks
 from vllm.forward_context import get_forward_context
+from vllm.lora.request import LoRARequest
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.model_loader import get_model_loader
@@ -231,6 +232,22 @@ def install_adapter_slots(manager: Any, slots: AdapterSlots) -> None:
     for layer, own in adapters.items():
         layer.lora_a_stacked, layer.lora_b_stacked = own.views()
         layer.set_mapping(own)
+
+
+def adapter_reader(manager: Any, prepared: Callable[[int], Any]) -> Callable[[int, str], Any]:
+    """How ``manager`` (a worker's) reads the adapter of an id and a path; any thread may call it.
+
+    From here on the manager takes what ``prepared`` has for an id and reads only where that is None. Relies on
+    ``_load_adapter`` changing nothing but what it gives back.
+    """
+    read = manager._load_adapter
+
+    def load_adapter(request: Any) -> Any:
+        found = prepared(request.lora_int_id)
+        return read(request) if found is None else found
+
+    manager._load_adapter = load_adapter
+    return lambda adapter_id, path: read(LoRARequest(path, adapter_id, path))
 
 
 def shared_context(spec: EngineSpec) -> int:

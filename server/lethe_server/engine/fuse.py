@@ -14,10 +14,11 @@ from lethe_offsets.adapter import SUFFIX_A, SUFFIX_B, LaneAdapter, LoraPair, ten
 from lethe_offsets.manifest import LANES, Lane
 
 
-def fuse_lanes(lanes: Mapping[Lane, LaneAdapter], out: Path) -> int:
+def fuse_lanes(lanes: Mapping[Lane, LaneAdapter], out: Path, dtype: torch.dtype = torch.float32) -> int:
     """Write the lanes (keys ``plus``, ``minus``, at least one) as one PEFT adapter to ``out``.
 
-    Scalings are folded into B, so the adapter's own is 1. Returns the number of plus ranks; the adapter's rank is the
+    Scalings are folded into B, in float32, so the adapter's own is 1. dtype: of the file; with the engine's own nothing
+    is left to cast in the engine. Returns the number of plus ranks; the adapter's rank is the
     sum of both.
     """
     ranks = {lane: lanes[lane].rank if lane in lanes else 0 for lane in LANES}
@@ -26,8 +27,8 @@ def fuse_lanes(lanes: Mapping[Lane, LaneAdapter], out: Path) -> int:
     for layer in layers:
         pairs = {lane: adapter.pairs[layer] for lane, adapter in lanes.items() if layer in adapter.pairs}
         a, b = _fuse_pairs(pairs, ranks)
-        tensors[tensor_name(layer, SUFFIX_A)] = a
-        tensors[tensor_name(layer, SUFFIX_B)] = b
+        tensors[tensor_name(layer, SUFFIX_A)] = a.to(dtype)
+        tensors[tensor_name(layer, SUFFIX_B)] = b.to(dtype)
     rank = sum(ranks.values())
     config = {
         "peft_type": "LORA",

@@ -13,10 +13,44 @@ from vllm.platforms import current_platform
 @cache
 def mend() -> None:
     """Called in every process that holds a model; only the first call does anything."""
+    mend_wiping()
     if current_platform.is_cpu():
         mend_cpu_seeds()
         mend_cpu_drafts()
         mend_cpu_cache()
+
+
+def mend_wiping() -> None:
+    """Let the scheduler wipe blocks of the KV cache, of which it may name some in any step (``new_block_ids_to_zero``).
+
+    vLLM's V1 runners do so only for models that need it in every step, and on the CPU not for layers of different head
+    sizes in one group (0.32.0). To go when ``_zero_block_ids`` of both wipes every layer's blocks.
+    """
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    runners: list[Any] = [GPUModelRunner]
+    if current_platform.is_cpu():
+        from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+        runners.append(CPUModelRunner)
+
+    wipe_all = GPUModelRunner._zero_block_ids
+
+    def zero_block_ids(self: Any, block_ids: list[int]) -> None:
+        if hasattr(self, "_kv_block_zeroer"):
+            return wipe_all(self, block_ids)
+        num_blocks = self.kv_cache_config.num_blocks
+        for layer in self.compilation_config.static_forward_context.values():
+            cache = getattr(layer, "kv_cache", None)
+            if isinstance(cache, Tensor) and cache.numel():
+                axis = 0 if cache.shape[0] >= num_blocks else 1  # behind keys and values, in some attention backends
+                shape = (*cache.shape[:axis], num_blocks, -1, *cache.shape[axis + 1 :])  # a kernel may split each
+                blocks = cache.view(shape)
+                blocks.index_fill_(axis, torch.tensor(block_ids, device=cache.device), 0)
+        return None
+
+    for runner in runners:
+        runner._zero_block_ids = zero_block_ids
 
 
 def mend_cpu_seeds() -> None:

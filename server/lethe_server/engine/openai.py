@@ -86,7 +86,7 @@ class RoutedModels(OpenAIServingModels):
         return ModelList(
             data=[
                 ModelCard(id=name, root=name, owned_by="lethe", created=0, max_model_len=length)
-                for name in self._routes.names()
+                for name in filter(current().caller.may_use, self._routes.names())
             ]
         )
 

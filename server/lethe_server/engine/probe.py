@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
-from vllm import SamplingParams
-from vllm.inputs import TokensPrompt
 from vllm.lora.request import LoRARequest
 
 from lethe_offsets.errors import LetheError
+from lethe_server.engine.scoring import score_tokens
 
-PROBE_TOKENS = 32
+# Short: a step that computes many more tokens than those of the streams would make them wait. Different: vLLM compiles
+# how it ranks a prompt's tokens anew for one row, for another number and for a third (seconds on two cores), and
+# without this for the first prompt of a client that asks for it.
+PROMPT_TOKENS = (9, 8, 8, 2)
 SMALLEST_CHANGE = 1e-6  # nats; the same rows twice, in other batches, differ by less in float32
 
 
@@ -19,10 +22,11 @@ class ProbeFailed(LetheError):
     """A module loads but does not change what the engine answers, or makes it answer nonsense."""
 
 
-def probe_prompt(vocab_size: int, max_model_len: int) -> list[int]:
+def probe_prompts(vocab_size: int, max_model_len: int) -> list[list[int]]:
     """Ids spread over the whole vocabulary: any text of the language would miss modules on another one."""
-    count = min(PROBE_TOKENS, max_model_len - 1)
-    return [(7919 * (i + 1)) % vocab_size for i in range(count)]
+    lengths = [min(length, max_model_len - 1) for length in PROMPT_TOKENS]
+    ids = itertools.count(1)
+    return [[7919 * next(ids) % vocab_size for _ in range(length)] for length in lengths]
 
 
 async def prompt_scores(client: Any, prompt: list[int], request: LoRARequest | None, request_id: str) -> list[float]:
@@ -30,15 +34,10 @@ async def prompt_scores(client: Any, prompt: list[int], request: LoRARequest | N
 
     Raises ProbeFailed when the engine ends the request with an error.
     """
-    params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
-    final = None
-    async for output in client.generate(
-        TokensPrompt(prompt_token_ids=prompt), params, request_id, lora_request=request
-    ):
-        final = output
-    if final is None or final.outputs[0].finish_reason == "error" or not final.prompt_logprobs:
+    scores = await score_tokens(client, prompt, 1, request, request_id)
+    if scores is None:
         raise ProbeFailed("the engine ended the probe with an error: the module's offset is not finite")
-    return [entry[token].logprob for token, entry in zip(prompt[1:], final.prompt_logprobs[1:], strict=True)]
+    return [score.logprob for score in scores]
 
 
 def largest_change(plain: list[float], unlearned: list[float]) -> float:

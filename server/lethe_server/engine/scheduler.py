@@ -11,6 +11,8 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import RequestStatus
 
+from lethe_server.engine.turns import Turns
+
 
 def unsound_requests(output: ModelRunnerOutput) -> set[str]:
     """Requests with NaN among their logits: the module or its rule is unknown, or the offset is not finite.
@@ -25,12 +27,27 @@ def unsound_requests(output: ModelRunnerOutput) -> set[str]:
 
 
 class FailClosed:
-    """Mixin over vLLM's schedulers."""
+    """Mixin over vLLM's schedulers.
+
+    What a failed request left in the KV cache is wiped before a block is used again: attention weighs the values behind
+    a prompt's end with 0, and 0 times NaN is NaN. The V2 model runner has no way to wipe single blocks.
+    """
+
+    _to_wipe: frozenset[int] = frozenset()
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        base: Any = super()
+        output = base.schedule(*args, **kwargs)
+        if self._to_wipe:
+            output.new_block_ids_to_zero = sorted(self._to_wipe.union(output.new_block_ids_to_zero or ()))
+            self._to_wipe = frozenset()
+        return output
 
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         unsound = unsound_requests(model_runner_output)
+        blocks = self._blocks(unsound)
         for request_id in unsound:
             model_runner_output.prompt_logprobs_dict.pop(request_id, None)
             if model_runner_output.sampled_token_ids:
@@ -38,6 +55,7 @@ class FailClosed:
         base: Any = super()
         outputs: dict[int, EngineCoreOutputs] = base.update_from_output(scheduler_output, model_runner_output)
         self._fail(unsound, outputs)
+        self._wipe(blocks)
         return outputs
 
     def _fail(self, request_ids: set[str], outputs: dict[int, EngineCoreOutputs]) -> None:
@@ -50,10 +68,29 @@ class FailClosed:
             failed = EngineCoreOutput(request_id=request_id, new_token_ids=[], finish_reason=FinishReason.ERROR)
             outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(failed)
 
+    def _blocks(self, request_ids: set[str]) -> set[int]:
+        scheduler: Any = self
+        known = [request_id for request_id in request_ids if request_id in scheduler.requests]
+        return {
+            block
+            for request_id in known
+            for group in scheduler.kv_cache_manager.get_block_ids(request_id)
+            for block in group
+        }
 
-class FailClosedScheduler(FailClosed, Scheduler):
+    def _wipe(self, blocks: set[int]) -> None:
+        """Those that another request still shares fail with it."""
+        scheduler: Any = self
+        pool = scheduler.kv_cache_manager.block_pool
+        free = {block for block in blocks if not pool.blocks[block].ref_cnt and not pool.blocks[block].is_null}
+        if free and not scheduler.use_v2_model_runner:
+            pool.evict_blocks(free)
+            self._to_wipe |= free
+
+
+class FailClosedScheduler(FailClosed, Turns, Scheduler):
     """For engines that schedule step by step."""
 
 
-class FailClosedAsyncScheduler(FailClosed, AsyncScheduler):
+class FailClosedAsyncScheduler(FailClosed, Turns, AsyncScheduler):
     """For engines that schedule one step ahead."""

@@ -8,16 +8,20 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lethe_offsets.errors import LetheError
+from lethe_offsets.errors import InvalidInput, LetheError
 from lethe_offsets.module import Module
+from lethe_offsets.pair import Rule
 from lethe_offsets.small_model import SmallModelFacts
+from lethe_offsets.sums import WEIGHTS_FILE
 from lethe_server.engine import checks
 from lethe_server.engine.fuse import fuse_lanes
 from lethe_server.engine.spec import EngineSpec, vllm_options
+
+PREPARED_POLL_S = 0.01
 
 
 class EngineStartError(LetheError):
@@ -26,18 +30,39 @@ class EngineStartError(LetheError):
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """A module in the engine. adapter_id: vLLM's number for it. adapter_path: its lanes as one adapter."""
+    """A module in the engine. adapter_id: vLLM's number for it. adapter_path: its lanes as one adapter.
+
+    seconds: how long the load took. strength: that of a variant; None for the module's own. num_bytes: what the
+    adapter takes in host memory, for each worker.
+    """
 
     module: Module
     adapter_id: int
     adapter_path: str
     seconds: float
+    strength: float | None = None
+    num_bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name that the engine knows it by, another for each variant.
+
+        vLLM holds adapters of one name for the same one within a batch, and keeps prefix caches apart by name and path.
+        """
+        return self.module.ref if self.strength is None else f"{self.module.ref}*{self.strength!r}"
 
     def request(self, name: str) -> Any:
         """vLLM's LoRARequest for this module, under ``name``."""
         from vllm.lora.request import LoRARequest
 
         return LoRARequest(name, self.adapter_id, self.adapter_path)
+
+
+def check_strength(module: Module, strength: float | None) -> None:
+    """Raises InvalidInput for a strength outside of the module's bounds."""
+    low, high = module.manifest.strength_bounds
+    if strength is not None and not low <= strength <= high:
+        raise InvalidInput("strength", strength, f"{low:g} to {high:g}, the bounds of {module.ref}")
 
 
 def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
@@ -69,6 +94,7 @@ class OffsetEngine:
         self.small = small
         self._ids = itertools.count(1)
         self._probes = itertools.count(1)
+        self._plain: list[float] | None = None  # what the probe's prompts score without a module
         self._adapters = Path(tempfile.mkdtemp(prefix="lethe-adapters-"))
 
     @classmethod
@@ -94,38 +120,54 @@ class OffsetEngine:
                 raise
         return engine
 
-    async def load(self, module: Module) -> LoadedModule:
-        """Bring a module into the engine and prove that it acts.
+    async def load(self, module: Module, strength: float | None = None) -> LoadedModule:
+        """Bring a module into the engine, with its own strength or another one, and prove that it acts.
 
-        Raises ModuleIncompatible when it was made for other models or is too large, ProbeFailed when it has no effect
-        or its offset is not finite; the engine is then as before.
+        Raises InvalidInput for a strength outside of the module's bounds, ModuleIncompatible when it was made for other
+        models or is too large, ProbeFailed when it has no effect or its offset is not finite; the engine is then as
+        before.
         """
         began = time.perf_counter()
+        check_strength(module, strength)
         adapters = await asyncio.to_thread(module.adapters)
         checks.check_module(module, adapters, self.small, self.spec.max_module_rank)
         adapter_id = next(self._ids)
         path = self._adapters / f"{adapter_id}-{module.digest.removeprefix('sha256:')[:16]}"
-        plus_rank = await asyncio.to_thread(fuse_lanes, adapters, path)
-        loaded = LoadedModule(module, adapter_id, str(path), 0.0)
+        dtype = self.client.vllm_config.lora_config.lora_dtype
+        plus_rank = await asyncio.to_thread(fuse_lanes, adapters, path, dtype)
+        num_bytes = (path / WEIGHTS_FILE).stat().st_size
+        loaded = LoadedModule(module, adapter_id, str(path), 0.0, strength, num_bytes)
         try:
             await self._admit(loaded, plus_rank)
         except BaseException:
             await asyncio.shield(self.unload(loaded))
             raise
-        return LoadedModule(module, adapter_id, str(path), time.perf_counter() - began)
+        return replace(loaded, seconds=time.perf_counter() - began)
 
     async def _admit(self, loaded: LoadedModule, plus_rank: int) -> None:
+        """A variant is probed with the module's own strength: its own may be 0."""
+        await self._register(loaded.adapter_id, loaded.module.rule, plus_rank)
+        await self._prepare(loaded)
+        await self.client.add_lora(loaded.request(loaded.name))
+        await self.probe(loaded)
+        if loaded.strength is not None:
+            await self._register(loaded.adapter_id, replace(loaded.module.rule, strength=loaded.strength), plus_rank)
+
+    async def _register(self, adapter_id: int, rule: Rule, plus_rank: int) -> None:
         from lethe_server.engine.worker import rule_arguments
 
-        arguments = rule_arguments(loaded.adapter_id, loaded.module.rule, plus_rank)
-        await self.client.collective_rpc("lethe_register_rule", args=arguments)
-        await self.client.add_lora(loaded.request(loaded.module.ref))
-        await self.probe(loaded)
+        await self.client.collective_rpc("lethe_register_rule", args=rule_arguments(adapter_id, rule, plus_rank))
+
+    async def _prepare(self, loaded: LoadedModule) -> None:
+        """Wait until every worker has read the adapter; the engine's loop goes on meanwhile."""
+        await self.client.collective_rpc("lethe_prepare", args=(loaded.adapter_id, loaded.adapter_path))
+        while not all(await self.client.collective_rpc("lethe_prepared", args=(loaded.adapter_id,))):
+            await asyncio.sleep(PREPARED_POLL_S)
 
     async def unload(self, loaded: LoadedModule) -> None:
         """Free the module's slot and memory; no request may be running on it."""
         await self.client.remove_lora(loaded.adapter_id)
-        await self.client.collective_rpc("lethe_forget_rule", args=(loaded.adapter_id,))
+        await self.client.collective_rpc("lethe_forget", args=(loaded.adapter_id,))
         await asyncio.to_thread(shutil.rmtree, loaded.adapter_path, ignore_errors=True)
 
     async def probe(self, loaded: LoadedModule) -> float:
@@ -133,12 +175,21 @@ class OffsetEngine:
         from lethe_server.engine import probe
 
         config = self.client.model_config
-        prompt = probe.probe_prompt(min(self.small.vocab_size, config.get_vocab_size()), config.max_model_len)
-        number = next(self._probes)
-        request = loaded.request(loaded.module.ref)
-        plain = await probe.prompt_scores(self.client, prompt, None, f"lethe-probe-{number}-plain")
-        unlearned = await probe.prompt_scores(self.client, prompt, request, f"lethe-probe-{number}-module")
-        return probe.largest_change(plain, unlearned)
+        prompts = probe.probe_prompts(min(self.small.vocab_size, config.get_vocab_size()), config.max_model_len)
+        if self._plain is None:
+            self._plain = await self._prompt_scores(prompts, None)
+        unlearned = await self._prompt_scores(prompts, loaded.request(loaded.name))
+        return probe.largest_change(self._plain, unlearned)
+
+    async def _prompt_scores(self, prompts: list[list[int]], request: Any) -> list[float]:
+        """One prompt after the other: together they would take longer to compute than a step of the streams does."""
+        from lethe_server.engine import probe
+        from lethe_server.engine.turns import PROBE_PREFIX
+
+        scores: list[float] = []
+        for prompt in prompts:
+            scores += await probe.prompt_scores(self.client, prompt, request, f"{PROBE_PREFIX}{next(self._probes)}")
+        return scores
 
     async def check(self) -> None:
         """Raises vLLM's EngineDeadError when the engine died."""

@@ -9,7 +9,7 @@ from typing import Any
 from lethe_server.engine.plugin import ARCHITECTURE
 
 ADDITIONAL_CONFIG_KEY = "lethe"
-RESIDENT_MODULES = 64  # adapters kept in host memory; further ones are read again from the disk when asked for
+SPARE_ADAPTERS = 8  # host memory for modules that come before others have gone; beyond it vLLM reads from the disk
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,16 @@ class EngineSpec:
     """The models of an engine and its limits.
 
     model, small_model: a directory or a hub name. max_modules_per_batch: adapter slots, modules that one step can mix.
-    max_module_rank: largest sum of a module's plus and minus ranks. draft_tokens: how many the small model drafts for
-    each step, with the pair's weights; 0 for none. side_stream: let the pair run beside the large model on a GPU.
-    options: vLLM engine arguments by field name.
+    max_resident_modules: modules and variants kept in host memory. max_module_rank: largest sum of a module's plus and
+    minus ranks. draft_tokens: how many the small model drafts for each step, with the pair's weights; 0 for none.
+    side_stream: let the pair run beside the large model on a GPU. options: vLLM engine arguments by field name.
     """
 
     model: str
     small_model: str
     served_model_name: str
     max_modules_per_batch: int = 4
+    max_resident_modules: int = 64
     max_module_rank: int = 64
     draft_tokens: int = 0
     side_stream: bool = True
@@ -76,7 +77,7 @@ def vllm_options(spec: EngineSpec, pair: PairConfig, max_model_len: int, schedul
         "enable_lora": True,
         "max_loras": pair.slots,
         "max_lora_rank": pair.rank,
-        "max_cpu_loras": max(RESIDENT_MODULES, pair.slots),
+        "max_cpu_loras": max(spec.max_resident_modules, pair.slots) + SPARE_ADAPTERS,
         "scheduler_cls": scheduler,
         "worker_extension_cls": "lethe_server.engine.worker.RuleKeeper",
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 from lethe_offsets.pair import Rule
 from lethe_server.engine.adapters import SlotRule
+from lethe_server.engine.preparing import Preparing
 
 
 class RuleKeeper:
@@ -14,10 +16,23 @@ class RuleKeeper:
 
     model_runner: Any
 
+    @cached_property
+    def lethe_preparing(self) -> Preparing:
+        return Preparing(self.model_runner.lora_manager)
+
+    def lethe_prepare(self, adapter_id: int, path: str) -> None:
+        """Begin to read an adapter; ``add_lora`` then finds it in memory."""
+        self.lethe_preparing.start(adapter_id, path)
+
+    def lethe_prepared(self, adapter_id: int) -> bool:
+        return self.lethe_preparing.done(adapter_id)
+
     def lethe_register_rule(self, adapter_id: int, rule: dict[str, Any], plus_rank: int) -> None:
         self.model_runner.get_model().register_rule(adapter_id, SlotRule(Rule(**rule), plus_rank))
 
-    def lethe_forget_rule(self, adapter_id: int) -> None:
+    def lethe_forget(self, adapter_id: int) -> None:
+        """Forget an adapter's rule, and what was read of it in vain."""
+        self.lethe_preparing.forget(adapter_id)
         self.model_runner.get_model().forget_rule(adapter_id)
 
     def lethe_warm_up(self) -> None:

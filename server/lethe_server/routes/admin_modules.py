@@ -1,77 +1,130 @@
-"""The modules in the engine, for admin keys."""
+"""The catalog of modules, for admin keys."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
-from lethe_server.residents import Resident
-from lethe_server.routing import RouteTable
-from lethe_server.services import Services, services
+from lethe_offsets.errors import LetheError
+from lethe_offsets.module import Module
+from lethe_server.routes.orders import Ordered, Using
+from lethe_server.services import Services
 
 router = APIRouter(prefix="/admin/modules", tags=["admin"])
-Using = Annotated[Services, Depends(services)]
+Status = Literal["declared", "loading", "resident", "closing", "failed"]
 
 
-class Source(BaseModel):
-    """Where a module is to be loaded from: a directory on the server."""
+class AskedModule(BaseModel):
+    """Where a module is to come from: a directory on the server or a URL, and the digest that it must have."""
 
     model_config = ConfigDict(extra="forbid")
     source: str
+    digest: str | None = None
 
 
 class ModuleInfo(BaseModel):
-    """A module in the engine. rule: how its offset is applied; active_on: the public names it answers for."""
+    """A module of the catalog.
+
+    status: declared (in the catalog, not in the engine), loading, resident, closing or failed, with the last error.
+    active_on: public names whose route names it; inflight: HTTP requests that it answers. bytes: of the engine's host
+    memory. forgets, rule, scores: from its files; empty or null until this server has opened them.
+    """
 
     ref: str
     name: str
     digest: str
-    rule: dict[str, Any]
+    source: str
+    status: Status
+    error: str | None
     forgets: str
-    loaded_seconds: float
+    rule: dict[str, Any] | None
+    scores: dict[str, Any] | None
     active_on: list[str]
     inflight: int
+    bytes: int
+    loaded_seconds: float | None
 
 
-def _info(resident: Resident, routes: RouteTable) -> ModuleInfo:
-    loaded = resident.loaded
-    if loaded is None:
-        raise ValueError("the large model alone is no module")
-    module = loaded.module
+def _status(ref: str, using: Services) -> tuple[Status, str | None]:
+    residents = using.residents
+    if ref in residents.closing:
+        return "closing", None
+    own = [each for each in residents.using(ref) if each.modules == (ref,) and each.strength is None]
+    failure = residents.failures.get((ref,))
+    if own and own[0].loaded is not None:
+        return "resident", None
+    if own and own[0].work is not None:
+        return ("closing" if own[0].leaving else "loading"), None
+    return ("declared", None) if failure is None else ("failed", str(failure) or type(failure).__name__)
+
+
+def _info(
+    ref: str, using: Services, module: Module | None, scores: dict[str, Any] | None, active_on: list[str]
+) -> ModuleInfo:
+    """What is so now, in one look without waiting."""
+    name, _, digest = ref.partition("@")
+    state = using.reconciler.served
+    parts = using.residents.using(ref)
+    loaded = [each.loaded for each in parts if each.modules == (ref,) and each.loaded is not None]
+    status, error = _status(ref, using)
     return ModuleInfo(
-        ref=module.ref,
-        name=module.name,
-        digest=module.digest,
-        rule=asdict(module.rule),
-        forgets=module.manifest.description,
-        loaded_seconds=round(loaded.seconds, 3),
-        active_on=routes.naming(resident),
-        inflight=resident.num_requests,
+        ref=ref,
+        name=name,
+        digest=digest,
+        source=state.catalog[ref].source,
+        status=status,
+        error=error,
+        forgets="" if module is None else module.manifest.description,
+        rule=None if module is None else asdict(module.rule),
+        scores=scores,
+        active_on=active_on,
+        inflight=sum(each.num_requests for each in parts),
+        bytes=sum(each.num_bytes for each in loaded),
+        loaded_seconds=round(loaded[0].seconds, 3) if loaded else None,
     )
+
+
+def _scores(module: Module | None) -> dict[str, Any] | None:
+    try:
+        return None if module is None else module.scores()
+    except (LetheError, OSError):  # no part of the module's identity
+        return None
+
+
+async def _shown(ref: str, using: Services) -> ModuleInfo:
+    module = await asyncio.to_thread(using.library.look, ref)
+    scores = await asyncio.to_thread(_scores, module)
+    state = using.reconciler.served
+    state.check_known(ref)
+    return _info(ref, using, module, scores, state.named()[ref])
 
 
 @router.get("")
 async def list_modules(using: Using) -> list[ModuleInfo]:
-    return [_info(resident, using.routes) for resident in using.residents.modules()]
+    modules = {ref: using.library.known(ref) for ref in using.reconciler.served.catalog}
+    scores = await asyncio.to_thread(lambda: {ref: _scores(module) for ref, module in modules.items()})
+    named = using.reconciler.served.named()
+    return [_info(ref, using, modules.get(ref), scores.get(ref), names) for ref, names in sorted(named.items())]
 
 
-@router.post("", status_code=201, responses={200: {"description": "This module was loaded already."}})
-async def load_module(body: Source, using: Using, response: Response) -> ModuleInfo:
-    """Load a module and prove in the engine that it acts; no route changes."""
-    resident, new = await using.modules.load(body.source)
-    response.status_code = 201 if new else 200
-    return _info(resident, using.routes)
+@router.post("", status_code=201, responses={200: {"description": "This module was declared already."}})
+async def add_module(body: AskedModule, using: Using, order: Ordered, response: Response) -> ModuleInfo:
+    """Fetch a module, prove in the engine that it acts, and declare it; no route changes."""
+    changed = await using.changes.add_module(order, body.source, body.digest)
+    response.status_code = 200 if changed.after is changed.before else 201
+    return await _shown(changed.subject, using)
 
 
 @router.get("/{ref:path}")
 async def show_module(ref: str, using: Using) -> ModuleInfo:
-    return _info(using.residents.get(ref), using.routes)
+    return await _shown(using.reconciler.served.resolve(ref), using)
 
 
 @router.delete("/{ref:path}", status_code=204)
-async def delete_module(ref: str, using: Using) -> None:
-    """Unload a module that no route names, once its requests have ended."""
-    await using.modules.remove(ref)
+async def delete_module(ref: str, using: Using, order: Ordered) -> None:
+    """Take a module that no route names out of the engine and the catalog, once its requests have ended."""
+    await using.changes.remove_module(order, ref)

@@ -15,14 +15,14 @@ router = APIRouter(tags=["health"])
 @router.get("/health")
 async def health(using: Annotated[Services, Depends(services)]) -> dict[str, str]:
     """Whether the engine lives; an engine that died doesn't come back, the process must be started again."""
-    await using.modules.check_alive()
+    await using.check_alive()
     return {"status": "alive"}
 
 
 @router.get("/ready")
 async def ready(using: Annotated[Services, Depends(services)]) -> dict[str, str]:
     """Whether every module has been loaded and its probe has shown that it acts."""
-    await using.modules.check_ready()
+    await using.check_ready()
     return {"status": "ready"}
 
 

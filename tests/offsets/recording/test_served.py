@@ -136,7 +136,8 @@ def test_a_killed_run_goes_on(server: Server, kit: Kit, words: PreTrainedTokeniz
     [
         ({"api_key": "wrong"}, "api key", "one for http://127.0.0.1"),
         ({"model": "nobody"}, "model", "one of kit"),
-        ({"api_key": CLIENT_KEY}, "model", "one of kit"),  # the large model alone is not for clients
+        ({"api_key": CLIENT_KEY}, "top_k", "at most 5"),  # a client's bound
+        ({"api_key": CLIENT_KEY, "top_k": 5}, "model", "one of kit"),  # the large model alone is not for clients
         ({"url": "http://127.0.0.1:1"}, "url", "can be reached"),
         ({"url": "nonsense"}, "url", "can be reached"),
         ({"top_k": 385}, "top_k", "1 to 384"),

@@ -7,33 +7,26 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import tiny
+from engine_requests import NUM_TOKENS, PROMPT, answer, lanes_of, spec
 from kit import Kit
 from lethe_offsets.create import create_module
 from lethe_offsets.errors import ModuleCorrupt, ModuleIncompatible
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
 from lethe_server.engine.probe import ProbeFailed
-from lethe_server.engine.service import LoadedModule, OffsetEngine
-from lethe_server.engine.spec import EngineSpec
-from reference import Lanes, Reference
+from lethe_server.engine.service import OffsetEngine
+from reference import Reference
 
 pytestmark = pytest.mark.engine
-
-PROMPT = [(17 * i) % 380 + 3 for i in range(90)]
-NUM_TOKENS = 10
 
 
 @pytest.fixture(scope="module")
 async def engine(kit: Kit) -> AsyncIterator[OffsetEngine]:
-    options = {"dtype": "float32", "max_model_len": 256, "block_size": 32, "enforce_eager": True}
-    engine = await OffsetEngine.start(
-        EngineSpec(str(kit.large), str(kit.small), "kit", max_modules_per_batch=2, max_module_rank=32, options=options)
-    )
+    engine = await OffsetEngine.start(spec(kit))
     yield engine
     await engine.close()
 
@@ -41,25 +34,6 @@ async def engine(kit: Kit) -> AsyncIterator[OffsetEngine]:
 @pytest.fixture(scope="module")
 def reference(kit: Kit) -> Reference:
     return kit.reference()
-
-
-async def answer(engine: OffsetEngine, loaded: LoadedModule | None, number: list[int] = [0]) -> list[int]:  # noqa: B006
-    """Greedy tokens of PROMPT."""
-    from vllm import SamplingParams
-
-    number[0] += 1
-    params = SamplingParams(temperature=0.0, max_tokens=NUM_TOKENS, ignore_eos=True)
-    request = None if loaded is None else loaded.request(loaded.module.ref)
-    final: Any = None
-    async for output in engine.client.generate(
-        {"prompt_token_ids": PROMPT}, params, f"test-{number[0]}", lora_request=request
-    ):
-        final = output
-    return list(final.outputs[0].token_ids)
-
-
-def lanes_of(module: Module) -> Lanes:
-    return Lanes(module.lanes.get("plus"), module.lanes.get("minus"), module.rule)
 
 
 async def test_load_acts_and_unload_frees(engine: OffsetEngine, kit: Kit, reference: Reference) -> None:
@@ -115,7 +89,7 @@ async def test_invariant_7_a_module_that_changes_nothing_fails_its_probe(
 async def test_invariant_7_a_module_without_its_rule_fails_its_probe(engine: OffsetEngine, kit: Kit) -> None:
     loaded = await engine.load(kit.modules["plain"])
     await engine.probe(loaded)
-    await engine.client.collective_rpc("lethe_forget_rule", args=(loaded.adapter_id,))
+    await engine.client.collective_rpc("lethe_forget", args=(loaded.adapter_id,))
     with pytest.raises(ProbeFailed, match="error"):
         await engine.probe(loaded)
     await engine.unload(loaded)

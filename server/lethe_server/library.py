@@ -1,0 +1,110 @@
+"""From references to modules in the engine: kept files, verified, merged where several answer together."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from lethe_offsets.errors import LetheError
+from lethe_offsets.module import Module
+from lethe_offsets.signing import check_signature
+from lethe_server.state.declared import Modules
+from lethe_server.state.store import StateStore
+
+if TYPE_CHECKING:
+    from lethe_server.engine.service import LoadedModule, OffsetEngine
+    from lethe_server.metrics import Metrics
+
+MAX_KNOWN = 4096  # manifests kept in memory
+log = logging.getLogger(__name__)
+
+
+class Library:
+    """Opens what the state declares. Every call reads files: never make one on the event loop, but for ``known``.
+
+    trusted_keys: public keys, of which one must have signed each module; none: modules need no signature. Merged
+    modules lie in ``cache`` by what they are made of, or where signatures are asked for in a directory of this process.
+    """
+
+    def __init__(self, store: StateStore, cache: Path, trusted_keys: Sequence[Path] = ()) -> None:
+        self._store = store
+        self._merged = Path(mkdtemp(prefix="lethe-merged-")) if trusted_keys else cache / "merged"
+        self._trusted_keys = trusted_keys
+        self._known: OrderedDict[str, Module] = OrderedDict()
+        self._merging = threading.Lock()
+
+    def open(self, modules: Modules) -> Module:
+        """The one module that ``modules`` are, or their merger by concatenation, which is exact for one linear rule.
+
+        Raises ModuleNotFound, ModuleInvalid, ModuleCorrupt, ModuleIncompatible for modules that can't be merged, and
+        ModuleUnsigned or SignatureInvalid where signatures are asked for.
+        """
+        opened = [self._open(ref) for ref in modules]
+        return opened[0] if len(opened) == 1 else self._merge(opened)
+
+    def known(self, ref: str) -> Module | None:
+        """A module that was opened before; its files may have changed since, its manifest not."""
+        return self._known.get(ref)
+
+    def look(self, ref: str) -> Module:
+        """A module, opened now if it never was. Raises as ``open``."""
+        return self._known.get(ref) or self._open(ref)
+
+    def close(self) -> None:
+        if self._trusted_keys:
+            shutil.rmtree(self._merged, ignore_errors=True)
+
+    def _open(self, ref: str) -> Module:
+        module = self._store.get_module(ref)
+        if self._trusted_keys:
+            check_signature(module, self._trusted_keys)
+        self._known[ref] = module
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return module
+
+    def _merge(self, modules: Sequence[Module]) -> Module:
+        from lethe_offsets.merging.merge import merge_modules  # seconds to import
+        from lethe_offsets.merging.settings import MergeSettings
+
+        refs = [module.ref for module in modules]
+        folder = self._merged / hashlib.sha256("\n".join(refs).encode()).hexdigest()
+        with self._merging:
+            try:
+                return Module.open(folder)
+            except LetheError:  # not there, or damaged
+                shutil.rmtree(folder, ignore_errors=True)
+            name = "_".join(module.name for module in modules)[:64]
+            merged = merge_modules(modules, MergeSettings("cat"), name=name, out=folder)
+        log.info("merged %s into %s", ", ".join(refs), merged.ref)
+        return merged
+
+
+class EngineLoader:
+    """Loads what the library opens into the engine."""
+
+    def __init__(self, library: Library, engine: OffsetEngine, metrics: Metrics) -> None:
+        self._library = library
+        self._engine = engine
+        self._metrics = metrics
+
+    async def load(self, modules: Modules, strength: float | None) -> LoadedModule:
+        """Raises what the library and the engine raise."""
+        module = await asyncio.to_thread(self._library.open, modules)
+        loaded = await self._engine.load(module, strength)
+        self._metrics.loaded(loaded.seconds)
+        shown = module.ref if strength is None else f"{module.ref} at strength {strength:g}"
+        log.info("module %s loaded and probed in %.2f s", shown, loaded.seconds)
+        return loaded
+
+    async def unload(self, loaded: LoadedModule) -> None:
+        await self._engine.unload(loaded)
+        log.info("module %s unloaded", loaded.module.ref)

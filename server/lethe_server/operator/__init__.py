@@ -1,0 +1,1 @@
+"""The operator's commands, against the admin API of a running server."""

@@ -1,0 +1,48 @@
+"""``lethe modules``: the modules of a running server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from lethe_server.operator.options import AdminKey, AsJson, Url, admin, admin_of
+from lethe_server.operator.show import modules_table, print_json
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback(invoke_without_command=True)
+def modules(context: typer.Context, url: Url = None, admin_key: AdminKey = None, as_json: AsJson = False) -> None:
+    """Show the modules of a running server; add and remove change them."""
+    context.obj = (url, admin_key)
+    if context.invoked_subcommand is None:
+        with admin(url, admin_key) as client:
+            found = client.modules()
+            print_json([each.model_dump() for each in found]) if as_json else Console().print(modules_table(found))
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="Directory on the server, or a URL that it may fetch from.")],
+    digest: Annotated[str | None, typer.Option(metavar="sha256:HEX", help="The digest it must have.")] = None,
+    url: Url = None,
+    admin_key: AdminKey = None,
+) -> None:
+    """Bring a module into the catalog; no route changes. Prints its reference."""
+    with admin_of(context, url, admin_key) as client:
+        typer.echo(client.add_module(source, digest).ref)
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    ref: Annotated[str, typer.Argument(help="A module that no route names.")],
+    url: Url = None,
+    admin_key: AdminKey = None,
+) -> None:
+    """Take a module out of the catalog, once its requests have ended."""
+    with admin_of(context, url, admin_key) as client, Console(stderr=True).status("waiting for its requests to end"):
+        client.remove_module(client.resolve(ref))

@@ -1,0 +1,35 @@
+"""How far this server has followed what is declared, for admin keys."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from lethe_server.routes.orders import Using
+
+router = APIRouter(prefix="/admin/state", tags=["admin"])
+
+
+class StateInfo(BaseModel):
+    """generation: declared last; observed_generation: served; error: why these differ, or can't be compared.
+
+    models, modules: how many are served.
+    """
+
+    generation: int
+    observed_generation: int
+    error: str | None
+    models: int
+    modules: int
+
+
+@router.get("")
+async def show_state(using: Using) -> StateInfo:
+    served = using.reconciler.served
+    return StateInfo(
+        generation=using.reconciler.declared.generation,
+        observed_generation=served.generation,
+        error=using.reconciler.error,
+        models=len(served.routes),
+        modules=len(served.catalog),
+    )

@@ -1,0 +1,1 @@
+"""What is declared to be served, and where that is kept."""

@@ -1,0 +1,49 @@
+"""Requests to an :class:`OffsetEngine` from tests."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from kit import Kit
+from lethe_offsets.module import Module
+from lethe_server.engine.service import LoadedModule, OffsetEngine
+from lethe_server.engine.spec import EngineSpec
+from reference import Lanes
+
+PROMPT = [(17 * i) % 380 + 3 for i in range(90)]
+NUM_TOKENS = 10
+_numbers = itertools.count(1)
+
+
+def spec(kit: Kit, **settings: Any) -> EngineSpec:
+    """Two slots, float32, not compiled."""
+    options = {"dtype": "float32", "max_model_len": 256, "block_size": 32, "enforce_eager": True}
+    return EngineSpec(
+        str(kit.large),
+        str(kit.small),
+        "kit",
+        **{"max_modules_per_batch": 2, "max_module_rank": 32, "options": options, **settings},
+    )
+
+
+async def answer(
+    engine: OffsetEngine, loaded: LoadedModule | None, name: str | None = None, num_tokens: int = NUM_TOKENS
+) -> list[int]:
+    """Greedy tokens after ``PROMPT``, under the adapter's own name or another one."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(temperature=0.0, max_tokens=num_tokens, ignore_eos=True)
+    request = None if loaded is None else loaded.request(name or loaded.name)
+    final: Any = None
+    async for output in engine.client.generate(
+        {"prompt_token_ids": PROMPT}, params, f"asked-{next(_numbers)}", lora_request=request
+    ):
+        final = output
+    return list(final.outputs[0].token_ids)
+
+
+def lanes_of(module: Module, **rule: Any) -> Lanes:
+    """The module as the reference sees it, with other settings of its rule."""
+    return Lanes(module.lanes.get("plus"), module.lanes.get("minus"), replace(module.rule, **rule))

@@ -1,0 +1,72 @@
+"""The administration against its own OpenAPI description: whatever is sent, no 5xx and no answer of another shape."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance
+
+from server_process import free_port
+from worlds import ADMIN, World, declared, ref, spec
+
+NUM_EXAMPLES = 40
+CHECKS = [not_a_server_error, response_schema_conformance]
+KNOWN = {"model": ["m", "n", "new"], "ref": ["a", ref("b"), "c@sha256:00000000"]}  # else only strangers are asked for
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server over a fake engine, in a thread of its own."""
+    port = free_port()
+    world = World()
+    config = uvicorn.Config(world.application(), port=port, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+
+    async def serve() -> None:
+        await world.start(declared("abc", m="a", n=spec("a", "b+c", shadow="c")))
+        await server.serve()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_whatever_is_sent(url: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    operations = [each.ok() for each in schema.get_all_operations()]
+    assert {"/admin/state", "/admin/modules", "/admin/routes/{model}/rollback"} <= {each.path for each in operations}
+    statuses = set()
+    for operation in operations:
+
+        @settings(
+            max_examples=NUM_EXAMPLES,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(operation.as_strategy(), st.data())
+        def send(case: schemathesis.Case, data: st.DataObject) -> None:
+            for name in case.path_parameters or {}:
+                if data.draw(st.booleans()):
+                    case.path_parameters[name] = data.draw(st.sampled_from(KNOWN[name]))
+            response = case.call(headers=ADMIN)
+            statuses.add(response.status_code)
+            case.validate_response(response, checks=CHECKS)
+
+        send()
+    assert {200, 400, 404} <= statuses
