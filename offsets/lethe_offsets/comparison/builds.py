@@ -87,7 +87,7 @@ class Builds:
         def build(out: Path) -> None:
             words = PreTrainedTokenizerFast.from_pretrained(self.tokenizer())
             examples = read_examples(self.file(data), words, "retain", settings.positions)
-            with timed(self._clock(name)):
+            with timed(self._clock(name), self.device):
                 train_model(settings, examples, words, out, self.device, name, report)
 
         return Steps(self.path(name).parent).run(name, self.recipe(name), build)

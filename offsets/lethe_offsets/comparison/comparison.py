@@ -50,7 +50,7 @@ class Comparison:
         steps, bench, recipe = Steps(self.builds.place / "trials"), self.bench(), self._recipe(trial)
 
         def train(out: Path) -> None:
-            with timed(self._clock(trial)):
+            with timed(self._clock(trial), self.builds.device):
                 trial.train(bench, out, report)
 
         trained = steps.run(trial.name, recipe, train)

@@ -20,7 +20,7 @@ Utility: the harmonic mean of probability, ROUGE-L recall and truth ratio on the
 else, so real authors and world facts are left out. Membership: the AUC of the loss, forget set against authors whom no
 model has seen. Leak@{samples}: expected best ROUGE-L recall of {samples} answers at temperature 1, to {asked} questions
 or fewer. Perplexity: of the greedy answers to the forget questions, under Target. Time: of the training that is shown,
-on one core or GPU; a module is trained beside the finished models.
+on one core (processor time) or GPU; a module is trained beside the finished models.
 
 Each method was trained at each of the rates {direct} (the large model itself) or {offset} (modules), on the forget set
 and {retained} records of the retain set. The row is the rate, and for pairs the strength or k, whose forget answers'

@@ -12,7 +12,7 @@ SizeName = Literal["mini", "small"]
 
 
 class Size(BaseModel):
-    """Everything that depends on the models' size. Rates: all are tried; see ``choice.py``."""
+    """Everything that depends on the models' size. Rates: all are tried; see ``trials.choose``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
