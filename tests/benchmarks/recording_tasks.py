@@ -11,7 +11,7 @@ import tofu_models
 
 from lethe_offsets.demo.build import TRAINING, build_world
 from lethe_offsets.demo.evaluate import answer_all, exact_matches, read_questions
-from lethe_offsets.demo.steps import Steps
+from lethe_offsets.steps import Steps
 from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.data import Example, read_examples
 from lethe_offsets.training.objectives import KL, NPO

@@ -26,12 +26,12 @@ from rich.console import Console
 from lethe_offsets.demo.build import TRAINING, DemoWorld, build_world
 from lethe_offsets.demo.evaluate import Question, answer_all
 from lethe_offsets.demo.sets import FORGET_FILE, RETAIN_FILE, write_sets
-from lethe_offsets.demo.steps import Steps
 from lethe_offsets.demo.world import Fact, WorldConfig, make_facts
 from lethe_offsets.merging.inputs import collect_inputs, inputs_file
 from lethe_offsets.merging.merge import merge_modules
 from lethe_offsets.merging.settings import MergeSettings, Method
 from lethe_offsets.module import Module
+from lethe_offsets.steps import Steps
 from lethe_offsets.training.recipe import train_module
 from lethe_offsets.training.reference import ReferenceEnsemble, load_model, load_tokenizer
 from lethe_offsets.training.threads import one_thread

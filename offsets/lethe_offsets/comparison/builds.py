@@ -11,11 +11,12 @@ from typing import Literal
 from transformers import PreTrainedTokenizerFast
 
 from lethe_offsets.comparison.clock import seconds, timed
-from lethe_offsets.comparison.models import train_model, train_tokenizer
+from lethe_offsets.comparison.models import train_model
 from lethe_offsets.comparison.sizes import Size
-from lethe_offsets.demo.steps import Steps, digest
 from lethe_offsets.digests import file_digest
 from lethe_offsets.errors import InvalidInput
+from lethe_offsets.pretraining.words import train_tokenizer
+from lethe_offsets.steps import Steps, digest
 from lethe_offsets.training.data import read_examples
 from lethe_offsets.training.progress import Report
 

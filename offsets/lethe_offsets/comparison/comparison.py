@@ -15,8 +15,8 @@ from lethe_offsets.comparison.contenders import Contender
 from lethe_offsets.comparison.judge import Candidate
 from lethe_offsets.comparison.pool import Job
 from lethe_offsets.comparison.trials import FAILED_FILE, POINTS, POINTS_FILE, Bench, Point, Trial, choose
-from lethe_offsets.demo.steps import Steps, digest
 from lethe_offsets.pair import Rule
+from lethe_offsets.steps import Steps, digest
 from lethe_offsets.training.progress import Report
 
 

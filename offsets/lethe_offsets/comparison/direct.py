@@ -16,8 +16,8 @@ from peft import PeftModelForCausalLM
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lethe_offsets.comparison.models import bfloat16
 from lethe_offsets.errors import InvalidInput
+from lethe_offsets.pretraining.fit import bfloat16
 from lethe_offsets.training.checkpoint import fingerprint
 from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.data import Example, encode_set

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 
 from lethe_offsets.comparison.builds import Builds
 from lethe_offsets.comparison.contenders import Contender
-from lethe_offsets.demo.steps import Steps
 from lethe_offsets.evaluation.axes.asking import spread
 from lethe_offsets.evaluation.local import Local
 from lethe_offsets.evaluation.metrics import Result, Settings, World, all_metrics
@@ -19,6 +18,7 @@ from lethe_offsets.evaluation.tofu.forget_quality import forget_ratios
 from lethe_offsets.evaluation.tofu.utility import PARTS, harmonic_mean
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
+from lethe_offsets.steps import Steps
 from lethe_offsets.training.progress import Report
 
 RECIPE = 1  # to be raised when metrics measure something else than before
@@ -119,7 +119,6 @@ def _run(builds: Builds, judged: Local, target: Local, report: Report) -> dict[s
         models={"module": judged, "target": target},
         sets=sets,
         settings=Settings(max_tokens=size.max_tokens, num_samples=size.num_samples),
-        has=HAS,
         report=report,
     )
     results: dict[str, Result] = {}

@@ -11,8 +11,8 @@ import torch
 
 from lethe_offsets.comparison.builds import RETAINED, Builds
 from lethe_offsets.comparison.judge import Row
-from lethe_offsets.comparison.models import Shape
 from lethe_offsets.comparison.table import COLUMNS, markdown, spread, verdict
+from lethe_offsets.pretraining.shape import Shape
 
 NOTES = """\
 Forget quality: the p-value of a two-sample Kolmogorov-Smirnov test on the forget set's truth ratios against Retrain's.

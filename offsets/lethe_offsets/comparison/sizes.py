@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lethe_offsets.comparison.models import Shape
+from lethe_offsets.pretraining.shape import Shape
 
 SizeName = Literal["mini", "small"]
 

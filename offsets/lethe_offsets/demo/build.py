@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from lethe_offsets.demo.pretrain import LARGE, SMALL, PretrainConfig, pretrain, train_tokenizer
 from lethe_offsets.demo.sets import FACTS_FILE, FORGET_FILE, PARAPHRASES_FILE, RETAIN_FILE, write_sets
-from lethe_offsets.demo.steps import Steps
 from lethe_offsets.demo.world import WorldConfig, make_facts
+from lethe_offsets.steps import Steps
 from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.objectives import KL, Undial
 from lethe_offsets.training.progress import Report, silent

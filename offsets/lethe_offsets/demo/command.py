@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lethe_offsets.demo.steps import default_cache_dir
+from lethe_offsets.steps import default_cache_dir
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

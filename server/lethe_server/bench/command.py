@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lethe_offsets.demo.steps import default_cache_dir
 from lethe_offsets.errors import InvalidInput
+from lethe_offsets.steps import default_cache_dir
 from lethe_server.bench.settings import BenchSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

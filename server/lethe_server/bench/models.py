@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lethe_offsets.create import create_module
-from lethe_offsets.demo.steps import Steps
+from lethe_offsets.steps import Steps
 from lethe_offsets.training.threads import one_thread
 from lethe_server.bench.settings import BenchSettings
 from lethe_server.bench.shapes import Shape, small_shape

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lethe_offsets.comparison.builds import MODELS, Builds
-from lethe_offsets.comparison.models import Shape
 from lethe_offsets.comparison.sizes import Size
+from lethe_offsets.pretraining.shape import Shape
 from lethe_offsets.training.progress import silent
 from lethe_offsets.training.threads import one_thread
 

@@ -9,9 +9,9 @@ import torch
 
 from lethe_offsets.comparison.builds import Builds
 from lethe_offsets.comparison.direct import direct_trainee, tune_directly
-from lethe_offsets.comparison.models import bfloat16
 from lethe_offsets.comparison.probability import probabilities
 from lethe_offsets.errors import InvalidInput
+from lethe_offsets.pretraining.fit import bfloat16
 from lethe_offsets.training.config import TrainingConfig
 from lethe_offsets.training.data import read_examples
 from lethe_offsets.training.logits import model_logits, record_logits

@@ -9,10 +9,11 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from lethe_offsets.comparison.builds import Builds, evenly
-from lethe_offsets.comparison.models import Shape, answer_loss, batches, new_model, train_model
+from lethe_offsets.comparison.models import batches, train_model
 from lethe_offsets.comparison.probability import probabilities
+from lethe_offsets.pretraining.shape import Shape
 from lethe_offsets.training.data import Example, read_examples
-from lethe_offsets.training.logits import model_logits, pad
+from lethe_offsets.training.logits import model_logits
 from lethe_offsets.training.progress import silent
 from lethe_offsets.training.reference import load_model
 
@@ -45,18 +46,6 @@ def test_every_example_is_in_one_batch_of_an_epoch_within_the_budget(examples: l
     assert all(len(batch) * max(len(example.ids) for example in batch) <= 100 for batch in first)
     assert first != second
     assert first == batches(examples, SHAPE, 0)
-
-
-def test_the_loss_is_the_mean_over_the_answers_tokens(words: PreTrainedTokenizerFast, examples: list[Example]) -> None:
-    torch.manual_seed(0)
-    model = new_model(SHAPE, words)
-    batch = examples[:3]
-    expected = []
-    for example in batch:
-        ids, _, _ = pad([example])
-        logprobs = model(input_ids=ids).logits[0].log_softmax(-1)
-        expected += [-logprobs[at - 1, token] for at, token in enumerate(example.ids) if example.answer[at]]
-    torch.testing.assert_close(answer_loss(model, batch), torch.stack(expected).mean(), atol=0.05, rtol=0.01)
 
 
 def test_equal_seeds_give_equal_models(words: PreTrainedTokenizerFast, examples: list[Example], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lethe_offsets.demo.steps import Steps, default_cache_dir
+from lethe_offsets.steps import Steps, default_cache_dir
 
 
 class Builder:
