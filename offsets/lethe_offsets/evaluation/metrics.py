@@ -21,6 +21,7 @@ NEEDS: dict[str, str] = {  # and how each is given
     "retain": "a retain set (--retain or --tofu)",
     "holdout": "records that no model has seen (--holdout or --tofu)",
     "reference": "a retain model's truth ratios (--reference)",
+    "module": "a module to be judged",
     "target": "the target model beside the judged one",
     "retrained": "a retrained model (--retrained)",
     "whole": "whole distributions: in process, or vLLM's --max-logprobs -1",
@@ -59,15 +60,13 @@ class Result:
 class World:
     """What a metric works on.
 
-    judged: the model to be measured. models: it and those beside it, by name. has: what there is of ``NEEDS``.
-    truth_ratios: the reference's. results: of the metrics of this model that are done, by name. memory: of this model.
+    judged: the model to be measured. models: it and those beside it, by name. truth_ratios: the reference's. results: of the metrics of this model that are done, by name. memory: of this model.
     """
 
     judged: Judged
     models: Mapping[str, Judged]
     sets: Sets
     settings: Settings = field(default_factory=Settings)
-    has: frozenset[str] = frozenset()
     truth_ratios: Sequence[float] | None = None
     results: Mapping[str, Result] = field(default_factory=dict)
     report: Report = silent

@@ -56,8 +56,7 @@ class Evaluation:
         judged, memory = self.models[name], Memory()
         done, left_out = dict[str, Done](), dict[str, str]()
         for metric in self.metrics:
-            has = self._has(judged, ratios) | done.keys()
-            if missing := sorted(metric.needs - has):
+            if missing := sorted(metric.needs - self._has(judged, ratios) - done.keys()):
                 left_out[metric.name] = _lacking(missing)
                 continue
             world = World(
@@ -65,7 +64,6 @@ class Evaluation:
                 models=self.models,
                 sets=self.sets,
                 settings=self.settings,
-                has=frozenset(has),
                 truth_ratios=ratios,
                 results={key: each.result for key, each in done.items()},
                 report=_labelled(report, f"{name}: {metric.name}"),
@@ -113,8 +111,7 @@ class Evaluation:
             "retain": bool(self.sets.retain),
             "holdout": bool(self.sets.holdout),
             "reference": ratios is not None,
-            "target": "target" in self.models,
-            "retrained": "retrained" in self.models,
+            **{name: name in self.models for name in MODELS},
             "whole": judged.whole if isinstance(judged, Served) else True,
             "pair": isinstance(judged, Local) and judged.ensemble.plus is not None,
             "endpoint": isinstance(judged, Served),

@@ -74,6 +74,14 @@ def test_what_was_measured_of_something_else_is_measured_again(change: str, tmp_
     assert len(other.asked) == 1
 
 
+def test_what_was_measured_of_the_target_by_the_module_is_measured_again_with_another(tmp_path: Path) -> None:
+    metrics = [Counted("first"), Counted("second", frozenset({"module"}))]
+    for identity, asked in (("one", 1), ("one", 0), ("two", 1)):
+        target = table("target", "target")
+        Evaluation({"module": table(identity=identity), "target": target}, SETS, metrics).run(Work(tmp_path))
+        assert len(target.asked) == asked
+
+
 def test_a_damaged_file_is_measured_again(tmp_path: Path) -> None:
     Evaluation({"module": table()}, SETS, [Counted("first")]).run(Work(tmp_path))
     (file,) = tmp_path.rglob("*.json")

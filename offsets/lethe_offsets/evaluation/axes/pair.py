@@ -25,10 +25,8 @@ def own_pair(world: World) -> Local:
 def fresh_pair(world: World) -> Local:
     """The judged model with a copy of the module's pair whose adapters do nothing yet.
 
-    Raises NotApplicable as ``own_pair`` does, and where no module is judged.
+    Raises NotApplicable as ``own_pair`` does. Only for metrics that need ``module``.
     """
-    if "module" not in world.models:
-        raise NotApplicable("there is no module whose pair could be tried")
     pair = _with_copy(_local(world.judged), _local(world.models["module"]))
     with torch.no_grad():
         for lane in (pair.ensemble.plus, pair.ensemble.minus):

@@ -42,7 +42,7 @@ class Relearning:
 
     name: str = "relearning"
     group: str = "axes"
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset({"module"})
 
     def run(self, world: World) -> Result:
         judged = own_pair(world) if world.judged.name == "module" else fresh_pair(world)

@@ -42,8 +42,6 @@ def test_bits_change_a_copy_and_eight_change_less_than_four(target: Local, judge
 def test_a_model_without_a_pair_is_told_so(target: Local) -> None:
     with pytest.raises(NotApplicable, match="no pair"):
         Quantised().run(world_of(target))
-    with pytest.raises(NotApplicable, match="no module whose pair"):
-        Relearning().run(world_of(target))
 
 
 def test_a_fresh_pair_changes_nothing_until_it_learns(target: Local, judged: Local) -> None:
