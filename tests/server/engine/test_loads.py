@@ -31,11 +31,6 @@ async def engine(kit: Kit) -> AsyncIterator[OffsetEngine]:
         await engine.close()
 
 
-@pytest.fixture(scope="module")
-def reference(kit: Kit) -> Reference:
-    return kit.reference()
-
-
 async def inside(engine: OffsetEngine, look: Any) -> Any:
     (found,) = await engine.client.collective_rpc(look)
     return found

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 import tiny
-from engine_requests import NUM_TOKENS, PROMPT, answer, lanes_of, spec
+from engine_requests import NUM_TOKENS, PROMPT, answer, lanes_of
 from kit import Kit
 from lethe_offsets.create import create_module
 from lethe_offsets.errors import ModuleCorrupt, ModuleIncompatible
@@ -22,18 +21,6 @@ from lethe_server.engine.service import OffsetEngine
 from reference import Reference
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-async def engine(kit: Kit) -> AsyncIterator[OffsetEngine]:
-    engine = await OffsetEngine.start(spec(kit))
-    yield engine
-    await engine.close()
-
-
-@pytest.fixture(scope="module")
-def reference(kit: Kit) -> Reference:
-    return kit.reference()
 
 
 async def test_load_acts_and_unload_frees(engine: OffsetEngine, kit: Kit, reference: Reference) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
-from engine_requests import NUM_TOKENS, PROMPT, answer, lanes_of, spec
+from engine_requests import NUM_TOKENS, PROMPT, answer, lanes_of
 from kit import Kit
 from lethe_server.engine.service import LoadedModule, OffsetEngine
 from reference import Reference
@@ -15,18 +14,6 @@ from reference import Reference
 pytestmark = pytest.mark.engine
 
 LONG = 150  # tokens
-
-
-@pytest.fixture(scope="module")
-async def engine(kit: Kit) -> AsyncIterator[OffsetEngine]:
-    engine = await OffsetEngine.start(spec(kit))
-    yield engine
-    await engine.close()
-
-
-@pytest.fixture(scope="module")
-def reference(kit: Kit) -> Reference:
-    return kit.reference()
 
 
 class Traffic:

@@ -26,11 +26,6 @@ async def engine(kit: Kit) -> AsyncIterator[OffsetEngine]:
     await engine.close()
 
 
-@pytest.fixture(scope="module")
-def reference(kit: Kit) -> Reference:
-    return kit.reference()
-
-
 async def test_variants_in_one_batch(engine: OffsetEngine, kit: Kit, reference: Reference) -> None:
     """Three of one module at once in two slots, the prompt cached by the first; 0 is the large model alone."""
     module = kit.modules["both"]
