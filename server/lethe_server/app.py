@@ -71,6 +71,7 @@ def create_app(settings: Settings, engine: OffsetEngine) -> FastAPI:
             await using.changes.close()
         finally:
             using.library.close()
+            using.audit.close()
             await engine.close()
 
     app = FastAPI(
@@ -100,6 +101,11 @@ def open_state(settings: Settings) -> StateStore:
     return MemoryStore() if settings.state_dir is None else open_store(settings.state_dir, settings.cache / "modules")
 
 
+def open_audit(settings: Settings) -> Auditor:
+    """The record of changes. Raises InvalidInput for a file that is no sound log."""
+    return NoAudit() if settings.audit_log is None else AuditLog(settings.audit_log)
+
+
 def _services(settings: Settings, engine: OffsetEngine) -> Services:
     store = open_state(settings)
     fetcher = Fetcher(settings.sources, settings.cache / "modules", settings.trusted_keys)
@@ -107,7 +113,7 @@ def _services(settings: Settings, engine: OffsetEngine) -> Services:
     counted = Metrics(CollectorRegistry())
     residents = Residents(EngineLoader(library, engine, counted), settings.max_resident_modules)
     routes = RouteTable(residents)
-    audit: Auditor = NoAudit() if settings.audit_log is None else AuditLog(settings.audit_log)
+    audit = open_audit(settings)
     terms = Terms(settings.allow_unprotected, settings.drain_timeout_s)
     reconciler = Reconciler(store, library, residents, routes, counted, audit, terms)
     changes = Changes(reconciler, store, fetcher, residents, counted, audit)

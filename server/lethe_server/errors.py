@@ -13,6 +13,7 @@ LetheError
 ├── StateInvalid              what is declared can't be read
 ├── StateUnavailable          what is declared can't be reached or written
 ├── AuditUnavailable          the audit log can't be written, so nothing may be changed
+├── NotRecorded               no audit log is kept
 ├── GenerationFailed          the engine ended a request with an error: its offset is unsound
 ├── UnroutedRequest           something tried to reach the engine past the routes
 ├── NotReady                  the server can't answer yet, or no longer
@@ -64,6 +65,13 @@ class EngineFull(LetheError):
 
 class AuditUnavailable(LetheError):
     """The audit log can't be written, so nothing may be changed."""
+
+
+class NotRecorded(LetheError):
+    """No audit log is kept, so there is nothing to read."""
+
+    def __init__(self) -> None:
+        super().__init__("no audit log is configured; start the server with --audit-log FILE")
 
 
 class GenerationFailed(LetheError):

@@ -36,6 +36,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {  # the nearest base of an error de
     server.StateInvalid: HTTPStatus.SERVICE_UNAVAILABLE,
     server.StateUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     server.AuditUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    server.NotRecorded: HTTPStatus.NOT_FOUND,
     server.GenerationFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
     server.UnroutedRequest: HTTPStatus.INTERNAL_SERVER_ERROR,
     server.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from lethe_offsets.errors import LetheError
+from lethe_offsets.signing import check_keys
 from lethe_server import app as application
 from lethe_server import logs, options
 from lethe_server.catalog.prefixes import Allowlist
@@ -81,8 +82,10 @@ def _uvloop() -> Any:
 def _check(settings: Settings) -> None:
     """Read what is to be served before the engine starts, which can take minutes; the application reads it again."""
     Allowlist(settings.sources)
+    check_keys(settings.trusted_keys)
     if settings.keys_file is not None:
         read_entries(settings.keys_file)
+    application.open_audit(settings).close()
     first, _ = read_first(settings)
     store = application.open_state(settings)
     declared = store.read()

@@ -215,6 +215,7 @@ async def test_the_text_of_an_unforeseen_error_stays_inside(world: Asked) -> Non
         (errors.StateInvalid("f", "x"), 503, None),
         (errors.StateUnavailable("x"), 503, None),
         (errors.AuditUnavailable("x"), 503, None),
+        (errors.NotRecorded(), 404, None),
         (errors.SourceUnavailable("s", "x"), 502, None),
     ],
 )

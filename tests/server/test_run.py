@@ -72,11 +72,14 @@ def models(kit: Kit) -> list[str]:
         (["--module", "{plain}", "--chat-template", "nothing-there.jinja"], "chat_template"),
         (["--module", "{plain}", "--host", "256.1.1.1"], "256.1.1.1"),
         (["--module", "{plain}", "--served-model-name", "a b"], "served_model_name"),
+        (["--module", "{plain}", "--audit-log", "{log}"], "a sound audit log (line 1"),
+        (["--allow-unprotected", "--trusted-keys", "{log}"], "trusted_keys"),
     ],
 )
-def test_settings_that_can_not_be(kit: Kit, arguments: list[str], said: str) -> None:
+def test_settings_that_can_not_be(kit: Kit, arguments: list[str], said: str, tmp_path: Path) -> None:
     paths = {name: str(each.path) for name, each in kit.modules.items()}
-    text = message(*models(kit), *(argument.format(**paths) for argument in arguments))
+    (log := tmp_path / "audit.jsonl").write_text("not a record\n")
+    text = message(*models(kit), *(argument.format(**paths, log=log) for argument in arguments))
     assert said in text
     assert "would start" not in text
 

@@ -60,7 +60,8 @@ class Result:
 class World:
     """What a metric works on.
 
-    judged: the model to be measured. models: it and those beside it, by name. truth_ratios: the reference's. results: of the metrics of this model that are done, by name. memory: of this model.
+    judged: the model to be measured. models: it and those beside it, by name. truth_ratios: the reference's.
+    results: of the metrics of this model that are done, by name. memory: of this model.
     """
 
     judged: Judged

@@ -14,7 +14,7 @@ from typing import Any
 from lethe_offsets.errors import LetheError
 from lethe_server.audit.line import Line
 from lethe_server.auth import Caller
-from lethe_server.errors import AuditUnavailable
+from lethe_server.errors import AuditUnavailable, NotRecorded
 
 REFUSED_EVERY_S = 60.0
 MAX_TEXT = 300  # characters of a path or of an error
@@ -39,6 +39,10 @@ class Auditor(ABC):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._refusals: dict[str, _Refusals] = {}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let another process write the record."""
 
     @abstractmethod
     async def append(
@@ -111,12 +115,15 @@ class NoAudit(Auditor):
     async def append(self, *_: Any, **__: Any) -> int:
         return 0
 
+    def close(self) -> None:
+        pass
+
     def page(self, after: int, limit: int) -> list[Line]:
-        raise AuditUnavailable("no audit log is configured; start the server with --audit-log FILE")
+        raise NotRecorded
 
     @property
     def head(self) -> tuple[int, str]:
-        raise AuditUnavailable("no audit log is configured; start the server with --audit-log FILE")
+        raise NotRecorded
 
 
 @dataclass

@@ -145,7 +145,6 @@ class AuditLog(Auditor):
             return self._seq, self._hash
 
     def close(self) -> None:
-        """Let another process write the file."""
         os.close(self._file)
 
 

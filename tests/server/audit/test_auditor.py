@@ -15,7 +15,7 @@ from lethe_server.audit.auditor import REFUSED_EVERY_S, NoAudit
 from lethe_server.audit.log import AuditLog
 from lethe_server.audit.verify import check
 from lethe_server.auth import Caller, Role
-from lethe_server.errors import AuditUnavailable, ModuleBusy
+from lethe_server.errors import AuditUnavailable, ModuleBusy, NotRecorded
 
 
 def results(path: Path) -> list[tuple[str, str]]:
@@ -107,5 +107,5 @@ async def test_refused_attempts_are_few_lines_however_many_they_are(path: Path) 
 async def test_without_a_log_changes_are_made() -> None:
     async with NoAudit().change("ops", "route.put", "m") as change:
         change.generation = 1
-    with pytest.raises(AuditUnavailable, match="--audit-log"):
+    with pytest.raises(NotRecorded, match="--audit-log"):
         NoAudit().page(0, 1)
