@@ -87,14 +87,18 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, kit: Kit, arguments: Sequence[str]) -> Iterator[Server]:
-    """A server that is ready, with both keys."""
+def serving(folder: Path, kit: Kit, arguments: Sequence[str], **variables: str) -> Iterator[Server]:
+    """A server that is ready, with both keys. variables: of its environment."""
     port = free_port()
     log = folder / f"server-{port}.log"
     keys = ("--api-key", CLIENT_KEY, "--admin-key", ADMIN_KEY, "--port", str(port))
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command(kit, *keys, *arguments), stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=environment()
+            command(kit, *keys, *arguments),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**environment(), **variables},
         )
     server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
