@@ -50,7 +50,8 @@ def resident(name: str, content: str = "", adapter_id: int = 1) -> Resident:
 
 def answer(finish_reason: str | None = "stop") -> Any:
     """As much of vLLM's RequestOutput as the door reads."""
-    return SimpleNamespace(outputs=[SimpleNamespace(finish_reason=finish_reason)])
+    choice = SimpleNamespace(finish_reason=finish_reason, token_ids=[5, 6])
+    return SimpleNamespace(outputs=[choice], prompt_token_ids=[1, 2, 3], metrics=None)
 
 
 class FakeClient:

@@ -103,6 +103,7 @@ def serve(kit: Kit, folder: Path, **options: Any) -> Iterator[Served]:
         max_modules_per_batch=options.pop("max_modules_per_batch", 2),
         max_module_rank=32,
         draft_tokens=options.pop("draft_tokens", 0),
+        pair_dtype=options.pop("pair_dtype", "auto"),
         options={"dtype": "float32", "max_model_len": 256, "block_size": 32, "max_num_seqs": 32, **options},
     )
     with pytest.MonkeyPatch.context() as patch:

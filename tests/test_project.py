@@ -83,7 +83,8 @@ def test_the_readme_names_every_setting_and_metric() -> None:
     body = ast.parse(read("server/lethe_server/settings.py")).body
     settings = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == "Settings")
     fields = [ast.unparse(node.target) for node in settings.body if isinstance(node, ast.AnnAssign)]
-    metrics = re.findall(r'"(lethe_\w+)"', read("server/lethe_server/metrics.py"))
+    sources = (ROOT / "server/lethe_server").glob("*metrics.py")
+    metrics = [name for path in sources for name in re.findall(r'"(lethe_\w+)"', read(path))]
     assert fields
     assert metrics
     assert [name for name in (*fields, *metrics) if not re.search(rf"`{name}[`{{]", read("README.md"))] == []

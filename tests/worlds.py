@@ -26,7 +26,7 @@ from lethe_server.library import EngineLoader, Library
 from lethe_server.metrics import Metrics
 from lethe_server.reconciler import Reconciler, Terms
 from lethe_server.residents import Resident, Residents
-from lethe_server.routes import admin_modules, admin_routes, admin_state, health
+from lethe_server.routes import admin_details, admin_live, admin_modules, admin_routes, admin_state, health
 from lethe_server.routing import RouteTable
 from lethe_server.services import Services
 from lethe_server.state.declared import DeclaredState, RouteSpec, Shadow, Source, Target
@@ -167,7 +167,8 @@ class World:
         """The administration and what guards it; no inference."""
         app = FastAPI(redirect_slashes=False)
         http_errors.install(app)
-        for router in (health.router, admin_state.router, admin_modules.router, admin_routes.router):
+        shown = (admin_state.router, admin_live.router, admin_details.router, admin_modules.router, admin_routes.router)
+        for router in (health.router, *shown):
             app.include_router(router)
         app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
         keyring = Keyring([SecretStr("client")], [SecretStr("admin")])

@@ -16,6 +16,7 @@ COMMANDS = {  # name: (typer application, help)
     "calibrate": ("lethe_offsets.calibration.command:app", "Find a module's strength by forward passes alone."),
     "merge": ("lethe_offsets.merging.command:app", "Merge forget modules into one."),
     "convert": ("lethe_offsets.conversion.command:app", "Make a module of a fully fine-tuned small model."),
+    "plan": ("lethe_server.planning.command:app", "Say what fits on a GPU, from the configs of both models."),
     "bench": ("lethe_server.bench.command:app", "Measure what the offset costs, beside plain vLLM and its peers."),
     "eval": ("lethe_offsets.evaluation.command:app", "Measure what a module makes a model forget, and what stays."),
     "reproduce": ("lethe_offsets.comparison.command:app", "Redo the field's comparison on TOFU, from nothing."),

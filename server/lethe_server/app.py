@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from lethe_server import http_errors, options
+from lethe_server.access_log import AccessLog
 from lethe_server.audit.auditor import Auditor, NoAudit
 from lethe_server.audit.log import AuditLog
 from lethe_server.auth import Keyring
@@ -25,13 +27,18 @@ from lethe_server.gate import BodyLimit, Gate
 from lethe_server.keys_file import KeysFile
 from lethe_server.library import EngineLoader, Library
 from lethe_server.metrics import Metrics
+from lethe_server.offset_metrics import OffsetMetrics
+from lethe_server.ports import AdminPort
 from lethe_server.reconciler import Reconciler, Terms
 from lethe_server.residents import Residents
 from lethe_server.routes import (
     admin_audit,
+    admin_details,
+    admin_live,
     admin_modules,
     admin_routes,
     admin_state,
+    console,
     docs,
     health,
     metrics,
@@ -41,11 +48,17 @@ from lethe_server.routing import RouteTable
 from lethe_server.services import Services
 from lethe_server.settings import Settings
 from lethe_server.shadow import ShadowRunner
-from lethe_server.shadow_metrics import ShadowMetrics
 from lethe_server.state.first import read_first
 from lethe_server.state.store import MemoryStore, StateStore, open_store
 
-ADMIN = (admin_state.router, admin_modules.router, admin_routes.router, admin_audit.router)
+ADMIN = (
+    admin_state.router,
+    admin_live.router,
+    admin_details.router,
+    admin_modules.router,
+    admin_routes.router,
+    admin_audit.router,
+)
 ROUTERS = (health.router, metrics.router, docs.router, models.router, *ADMIN)
 log = logging.getLogger(__name__)
 
@@ -55,18 +68,20 @@ def create_app(settings: Settings, engine: OffsetEngine) -> FastAPI:
 
     Its lifespan raises what a module that can't be loaded raises. Raises InvalidInput for settings that can't be.
     """
-    using = _services(settings, engine)
-    shadows = ShadowRunner(engine.client, using.residents, ShadowMetrics(using.metrics.registry))
+    offsets = OffsetMetrics(engine.spec.max_modules_per_batch, engine.read)
+    using = _services(settings, engine, offsets)
+    shadows = ShadowRunner(engine.client, using.residents, using.metrics.shadows)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             await using.reconciler.start(*read_first(settings))
-            watching = asyncio.create_task(using.reconciler.watch())
+            watching = [asyncio.create_task(each) for each in (using.reconciler.watch(), offsets.follow())]
             yield
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            for task in watching:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await shadows.close()
             await using.changes.close()
         finally:
@@ -87,12 +102,13 @@ def create_app(settings: Settings, engine: OffsetEngine) -> FastAPI:
     chosen = options.parse(settings.engine)
     load_parsers(chosen)
     log_requests = bool(chosen.engine.get("enable_log_requests"))
-    openai.install_serving(app.state, Door(engine.client, shadows), using.routes, chosen.frontend, log_requests)
+    door = Door(engine.client, shadows, using.metrics)
+    openai.install_serving(app.state, door, using.routes, chosen.frontend, log_requests)
     openai.install_error_handlers(app)
     http_errors.install(app)
-    for router in (paths.served_paths(), *ROUTERS):
+    for router in (paths.served_paths(), *ROUTERS, *([console.router] if settings.console else [])):
         app.include_router(router)
-    _add_layers(app, settings, using)
+    _add_layers(app, settings, using, chosen.frontend)
     return app
 
 
@@ -106,11 +122,11 @@ def open_audit(settings: Settings) -> Auditor:
     return NoAudit() if settings.audit_log is None else AuditLog(settings.audit_log)
 
 
-def _services(settings: Settings, engine: OffsetEngine) -> Services:
+def _services(settings: Settings, engine: OffsetEngine, offsets: OffsetMetrics) -> Services:
     store = open_state(settings)
     fetcher = Fetcher(settings.sources, settings.cache / "modules", settings.trusted_keys)
     library = Library(store, settings.cache, settings.trusted_keys)
-    counted = Metrics(CollectorRegistry())
+    counted = Metrics(CollectorRegistry(), offsets)
     residents = Residents(EngineLoader(library, engine, counted), settings.max_resident_modules)
     routes = RouteTable(residents)
     audit = open_audit(settings)
@@ -118,7 +134,7 @@ def _services(settings: Settings, engine: OffsetEngine) -> Services:
     reconciler = Reconciler(store, library, residents, routes, counted, audit, terms)
     changes = Changes(reconciler, store, fetcher, residents, counted, audit)
     counted.watch(residents, routes)
-    counted.follow(reconciler)
+    counted.follow(reconciler, lambda: not engine.client.errored)
     return Services(
         residents=residents,
         routes=routes,
@@ -133,7 +149,7 @@ def _services(settings: Settings, engine: OffsetEngine) -> Services:
     )
 
 
-def _add_layers(app: FastAPI, settings: Settings, using: Services) -> None:
+def _add_layers(app: FastAPI, settings: Settings, using: Services, frontend: Namespace) -> None:
     """The last one added is the first to see a request."""
     keys_file = None if settings.keys_file is None else KeysFile(settings.keys_file)
     keyring = Keyring(settings.api_keys, settings.admin_keys, keys_file, settings.client_max_logprobs)
@@ -143,3 +159,6 @@ def _add_layers(app: FastAPI, settings: Settings, using: Services) -> None:
         log.warning("no admin key is configured: modules and routes can't be changed while the server runs")
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(Gate, keyring=keyring, routes=using.routes, metrics=using.metrics, audit=using.audit)
+    if settings.admin_port is not None:
+        app.add_middleware(AdminPort, port=settings.admin_port)
+    app.add_middleware(AccessLog, metrics=using.metrics, lines=not frontend.disable_uvicorn_access_log)

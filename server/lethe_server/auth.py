@@ -110,7 +110,7 @@ class Keyring:
             self._admit_admin(caller)
         elif path == METRICS_PATH:
             self._admit_monitor(caller)
-        elif _is_inference(path):
+        elif is_inference(path):
             self._admit_inference(caller)
 
     @property
@@ -180,5 +180,5 @@ def is_administration(path: str) -> bool:
     return odd or path == ADMIN_PATH or path.startswith(f"{ADMIN_PATH}/")
 
 
-def _is_inference(path: str) -> bool:
+def is_inference(path: str) -> bool:
     return path.startswith(INFERENCE_PREFIX) or path in INFERENCE_PATHS

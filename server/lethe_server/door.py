@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from lethe_server.errors import GenerationFailed, UnroutedRequest
+from lethe_server.metrics import Metrics
 from lethe_server.residents import Resident
 from lethe_server.scope import RequestScope, admitted
 from lethe_server.shadow import ShadowRunner
@@ -33,9 +34,10 @@ READABLE = frozenset(
 class Door:
     """Stands in for vLLM's engine client before the serving classes. shadows: told of answers drawn for one."""
 
-    def __init__(self, client: Any, shadows: ShadowRunner | None = None) -> None:
+    def __init__(self, client: Any, shadows: ShadowRunner | None = None, metrics: Metrics | None = None) -> None:
         self._client = client
         self._shadows = shadows
+        self._metrics = metrics
 
     def __getattr__(self, name: str) -> Any:
         if name not in READABLE:
@@ -69,12 +71,34 @@ class Door:
         heard = None if self._shadows is None else self._shadows.listen(scope, sampling_params)
         with resident.lease(), scope.generation():
             outputs = self._client.generate(prompt, sampling_params, request_id, lora_request=request, **options)
+            last: Any = None
             async with aclosing(outputs):
                 async for output in outputs:
                     if any(choice.finish_reason == "error" for choice in output.outputs):
                         raise GenerationFailed("the engine ended the request with an error; nothing of it is answered")
                     if heard is not None:
                         heard.hear(output)
+                    scope.output_tokens += sum(len(choice.token_ids) for choice in output.outputs)
+                    last = output
                     yield output
+            self._measure(scope, resident, last)
             if self._shadows is not None and heard is not None:
                 self._shadows.compare(scope, heard)
+
+    def _measure(self, scope: RequestScope, resident: Resident, last: Any) -> None:
+        """last: the final RequestOutput of a generation; its times are missing where vLLM keeps no statistics.
+
+        The first generation to end tells a request's time to the first token; beam search has one for each token.
+        """
+        if last is None:
+            return
+        scope.prompt_tokens += len(last.prompt_token_ids or ())
+        times = last.metrics
+        if self._metrics is None or times is None or not times.num_generation_tokens:
+            return
+        if not scope.measured:
+            self._metrics.first_token(resident.label, times.arrival_time + times.first_token_latency - scope.arrived)
+            scope.measured = True
+        if times.num_generation_tokens > 1:
+            span_s = times.last_token_ts - times.first_token_ts
+            self._metrics.output_token(resident.label, span_s / (times.num_generation_tokens - 1))

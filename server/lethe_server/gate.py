@@ -1,4 +1,4 @@
-"""The outermost layers of the application: who may come in, and how much they may send."""
+"""The layers around the application's paths: who may come in, and how much they may send."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lethe_offsets.errors import LetheError
+from lethe_server.access_log import note_caller
 from lethe_server.audit.auditor import Auditor
 from lethe_server.auth import Keyring, is_administration
 from lethe_server.http_errors import error_response
@@ -35,6 +36,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         caller = self._keyring.caller(Headers(scope=scope).get("authorization"))
+        note_caller(scope, caller, None)
         try:
             self._keyring.admit(scope["path"], caller)
         except LetheError as err:
@@ -43,6 +45,7 @@ class Gate:
             await error_response(err)(scope, receive, send)
             return
         request = RequestScope(caller, self._routes)
+        note_caller(scope, caller, request)
         try:
             with entered(request):
                 await self._app(scope, receive, _naming_module(request, send))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lethe_offsets.errors import LetheError
 from lethe_offsets.module import Module
 from lethe_offsets.signing import check_signature
+from lethe_server.residents import label
 from lethe_server.state.declared import Modules
 from lethe_server.state.store import StateStore
 
@@ -98,13 +99,18 @@ class EngineLoader:
 
     async def load(self, modules: Modules, strength: float | None) -> LoadedModule:
         """Raises what the library and the engine raise."""
-        module = await asyncio.to_thread(self._library.open, modules)
-        loaded = await self._engine.load(module, strength)
-        self._metrics.loaded(loaded.seconds)
+        try:
+            module = await asyncio.to_thread(self._library.open, modules)
+            loaded = await self._engine.load(module, strength)
+        except Exception as err:
+            self._metrics.load_failed(err)
+            raise
+        self._metrics.loaded(loaded.seconds, loaded.adapter_id, label(modules))
         shown = module.ref if strength is None else f"{module.ref} at strength {strength:g}"
         log.info("module %s loaded and probed in %.2f s", shown, loaded.seconds)
         return loaded
 
     async def unload(self, loaded: LoadedModule) -> None:
         await self._engine.unload(loaded)
+        self._metrics.unloaded(loaded.adapter_id)
         log.info("module %s unloaded", loaded.module.ref)

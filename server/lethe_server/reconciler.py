@@ -15,7 +15,7 @@ from lethe_server.audit.records import record
 from lethe_server.errors import StateConflict, StateUnavailable
 from lethe_server.library import Library
 from lethe_server.metrics import Metrics
-from lethe_server.residents import Residents, label
+from lethe_server.residents import Residents
 from lethe_server.routing import RouteTable
 from lethe_server.state.declared import DeclaredState, Modules
 from lethe_server.state.first import check_protected
@@ -71,6 +71,11 @@ class Reconciler:
     def served(self) -> DeclaredState:
         """The state that requests are routed by; its generation is the observed one."""
         return self._routes.state
+
+    @property
+    def draining(self) -> set[str]:
+        """Modules that are to leave once their requests have ended."""
+        return self._retiring.keys() | self._residents.closing
 
     async def start(self, first: DeclaredState, modules: Sequence[Module]) -> DeclaredState:
         """Serve what is declared; where nothing is, declare ``first``, whose catalog is ``modules``; not an empty one.
@@ -195,9 +200,7 @@ class Reconciler:
             for modules in {resident.modules for resident in self._residents.using(ref)}:
                 await self._residents.put_out(modules)
                 self._residents.failures.pop(modules, None)
-            name = label((ref,))
-            if all(label((other,)) != name for other in self.served.catalog):
-                self._metrics.forget(name)
+            self._metrics.keep(self.served.catalog.keys())
         finally:
             if self._retiring.get(ref) is asyncio.current_task():
                 del self._retiring[ref]

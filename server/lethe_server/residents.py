@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -102,11 +102,17 @@ def label(modules: Modules) -> str:
     return "+".join(ref.partition("@")[0] for ref in modules) or "none"
 
 
+def made_of(label: str, names: Set[str]) -> bool:
+    """Whether every module of a label is among ``names``; the large model alone has none."""
+    return label == "none" or set(label.split("+")) <= names
+
+
 class Residents:
     """At most ``limit`` residents in the engine; the one unused for longest makes room for another.
 
     wait_s: how long to wait for room while all are in use. closing: references of modules that are being deleted.
-    failures: why the last load failed, where it did. One owner: the event loop's thread.
+    failures: why the last load failed, where it did. num_evictions: how many made room. One owner: the event loop's
+    thread.
     """
 
     def __init__(self, loader: Loader, limit: int = 64, wait_s: float = 30.0) -> None:
@@ -114,6 +120,7 @@ class Residents:
         self.limit = limit
         self.closing: set[str] = set()
         self.failures: dict[Modules, Exception] = {}
+        self.num_evictions = 0
         self._loader = loader
         self._wait_s = wait_s
         self._known: dict[tuple[Modules, float | None], Resident] = {}
@@ -204,6 +211,7 @@ class Residents:
         while len(self._places) >= self.limit:
             idle = [each for each in self._places if each.idle and each.loaded is not None]
             if idle:
+                self.num_evictions += 1
                 await self._evict(min(idle, key=self._used.__getitem__))
                 continue
             self._room.clear()

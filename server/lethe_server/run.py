@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import disable_created_metrics
 
 from lethe_offsets.errors import LetheError
 from lethe_offsets.signing import check_keys
@@ -53,10 +54,13 @@ def run(settings: Settings) -> None:
         signal.signal(number, _end)
     try:
         chosen = options.parse(settings.engine)
-        logs.configure(chosen.frontend.uvicorn_log_level)
+        logs.configure(chosen.frontend.uvicorn_log_level, settings.log_format)
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter's
         load_parsers(chosen)
         _check(settings)
-        with bound_socket(settings.host, settings.port) as listening, asyncio.Runner(loop_factory=_uvloop()) as runner:
+        with contextlib.ExitStack() as until_the_end:
+            listening = [until_the_end.enter_context(bound_socket(settings.host, port)) for port in settings.ports]
+            runner = until_the_end.enter_context(asyncio.Runner(loop_factory=_uvloop()))
             runner.run(_serve(settings, chosen, listening))
     except LetheError:
         raise
@@ -109,7 +113,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return bound
 
 
-async def _serve(settings: Settings, chosen: options.Options, listening: socket.socket) -> None:
+async def _serve(settings: Settings, chosen: options.Options, listening: list[socket.socket]) -> None:
     spec = EngineSpec(
         model=settings.model,
         small_model=settings.small_model,
@@ -118,6 +122,7 @@ async def _serve(settings: Settings, chosen: options.Options, listening: socket.
         max_resident_modules=settings.max_resident_modules,
         max_module_rank=settings.max_module_rank,
         draft_tokens=settings.draft_tokens,
+        pair_dtype=settings.pair_dtype,
         side_stream=settings.side_stream,
         options=chosen.engine,
     )
@@ -132,15 +137,16 @@ async def _serve(settings: Settings, chosen: options.Options, listening: socket.
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     async with app.router.lifespan_context(app):  # not uvicorn's: that one prints a stack trace when it fails
         if not server.should_exit:
-            log.info("listening on %s port %d", *listening.getsockname()[:2])
+            for each in listening:
+                log.info("listening on %s port %d", *each.getsockname()[:2])
             await _serve_while_alive(server, engine, listening)
 
 
-async def _serve_while_alive(server: _Server, engine: OffsetEngine, listening: socket.socket) -> None:
+async def _serve_while_alive(server: _Server, engine: OffsetEngine, listening: list[socket.socket]) -> None:
     """Raises EngineDied when the engine died; what it was answering has then failed."""
     death = asyncio.create_task(_engine_death(server, engine))
     try:
-        await server.serve(sockets=[listening])
+        await server.serve(sockets=listening)
     finally:
         death.cancel()
     if death.done() and not death.cancelled():
@@ -162,7 +168,7 @@ def _uvicorn_config(app: FastAPI, settings: Settings, frontend: Namespace) -> uv
         app,
         lifespan="off",
         log_config=None,
-        access_log=not frontend.disable_uvicorn_access_log,
+        access_log=False,  # ours say more
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
         ssl_keyfile=frontend.ssl_keyfile,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -35,6 +36,8 @@ class RequestScope:
 
     The first model name it resolves is pinned: whatever the routes do meanwhile, every prompt, choice, beam and
     streamed token of the request is answered by the same resident. shadow: what its answer is to be compared with.
+    arrived: as ``time.time``. prompt_tokens, output_tokens: of all its generations so far. measured: its time to the
+    first token has been counted.
     """
 
     def __init__(self, caller: Caller, routes: RouteTable) -> None:
@@ -43,6 +46,10 @@ class RequestScope:
         self.resident: Resident | None = None
         self.shadow: Shadow | None = None
         self.closed = False
+        self.arrived = time.time()
+        self.measured = False
+        self.prompt_tokens = 0
+        self.output_tokens = 0
         self._routes = routes
         self._held = ExitStack()
         self._num_running = 0

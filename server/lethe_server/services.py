@@ -44,9 +44,16 @@ class Services:
             raise NotReady(f"the engine died: {err}") from err
 
     async def check_ready(self) -> None:
-        """Raises NotReady with the reason. A module is resident only once its probe in the engine has passed."""
+        """Raises NotReady with the reason: also while something else is declared than what is served.
+
+        A module is resident only once its probe in the engine has passed.
+        """
         if not self.reconciler.started:
             raise NotReady("modules are still being loaded")
+        declared, served = self.reconciler.declared, self.reconciler.served
+        if declared is not served:  # a person may change it and leave its generation
+            why = f": {self.reconciler.error}" if self.reconciler.error else ""
+            raise NotReady(f"generation {declared.generation} is declared, {served.generation} is served{why}")
         await self.check_alive()
 
 

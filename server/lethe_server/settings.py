@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -62,12 +62,16 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    admin_port: int | None = Field(
+        None, ge=1, le=65535, description="Port for administration and metrics, which --port then refuses."
+    )
     api_keys: Keys = Field((), description="Key for inference; without any, inference is open. Repeatable.")
     admin_keys: Keys = Field((), description="Key for /admin and for addressing modules by reference. Repeatable.")
     keys_file: Path | None = Field(None, description="YAML file of keys with roles; read again when it changes.")
     client_max_logprobs: int = Field(
         5, ge=0, description="Log-probabilities that a client may ask for at each token; evaluators have no bound."
     )
+    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines: text or json.")
     audit_log: Path | None = Field(None, description="File to which a line is added for every change.")
     state_dir: str | None = Field(
         None,
@@ -82,6 +86,7 @@ class Settings(BaseSettings):
         (), description="Public key, a PEM file, one of which must have signed each module. Repeatable."
     )
     allow_unprotected: bool = Field(False, description="Allow routes to the large model alone.")
+    console: bool = Field(True, description="Serve the console at /console; its page asks for a key.")
     drain_timeout_s: float = Field(60.0, gt=0, description="How long a module or the server waits for its requests.")
     max_body_bytes: int = Field(8 * 2**20, gt=0, description="Largest request body.")
     max_modules_per_batch: int = Field(4, ge=1, description="Modules that one engine step can mix.")
@@ -91,6 +96,9 @@ class Settings(BaseSettings):
     max_module_rank: int = Field(64, ge=1, description="Largest adapter rank of a module, both lanes together.")
     draft_tokens: int = Field(
         0, ge=0, description="Tokens that the small model drafts for each step (speculative decoding); 0: none."
+    )
+    pair_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the pair; auto: the large model's."
     )
     side_stream: bool = Field(True, description="Let the pair run beside the large model on a GPU, not after it.")
     engine: dict[str, Any] = Field({}, description="vLLM's own options by name, such as max_model_len.")
@@ -108,6 +116,8 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if {key.get_secret_value() for key in self.api_keys} & {key.get_secret_value() for key in self.admin_keys}:
             raise ValueError("api_keys and admin_keys must not share a key")
+        if self.admin_port == self.port:
+            raise ValueError("admin_port must be another port than port")
         if self.routes and self.served_model_name is not None:
             raise ValueError("served_model_name has no effect beside routes; leave one of them out")
         return self
@@ -130,6 +140,11 @@ class Settings(BaseSettings):
     def sources(self) -> tuple[str, ...]:
         """The directories and URLs below which modules may lie."""
         return self.module_sources or tuple(dict.fromkeys(str(path.resolve().parent) for path in self.modules))
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports to listen on, that for clients first."""
+        return (self.port,) if self.admin_port is None else (self.port, self.admin_port)
 
     @property
     def cache(self) -> Path:

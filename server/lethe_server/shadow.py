@@ -18,8 +18,7 @@ from lethe_offsets.errors import LetheError
 from lethe_server.errors import GenerationFailed
 from lethe_server.residents import Resident, Residents
 from lethe_server.scope import RequestScope
-from lethe_server.shadow_metrics import Labels, Result, ShadowMetrics
-from lethe_server.state.declared import Modules
+from lethe_server.shadow_metrics import Labels, Result, ShadowMetrics, short
 
 MAX_COMPARISONS = 2  # at a time
 log = logging.getLogger(__name__)
@@ -141,8 +140,3 @@ class ShadowRunner:
         if scores is None:
             raise GenerationFailed("the engine ended the comparison with an error")
         return scores
-
-
-def short(modules: Modules) -> str:
-    """Names with eight digits of their digests, ``base`` for none: versions of one name are told apart."""
-    return "+".join(f"{name}@{digest[:15]}" for name, _, digest in (ref.partition("@") for ref in modules)) or "base"

@@ -15,7 +15,7 @@ BODY = {"model": "large", "prompt": "One, two, three", "max_tokens": 8, "tempera
 
 @pytest.fixture(scope="module")
 def server(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    allowed = ["--allow-unprotected", "--module-dir", str(kit.modules["plain"].path.parent)]
+    allowed = ["--allow-unprotected", "--no-console", "--module-dir", str(kit.modules["plain"].path.parent)]
     with serving(tmp_path_factory.mktemp("unprotected"), kit, allowed) as running:
         yield running
 
@@ -35,3 +35,8 @@ def test_the_large_model_alone_and_then_a_module(server: Server, kit: Kit) -> No
         flipped = http.put("/admin/routes/large", json={"module": "plain"}).json()
         assert (flipped["module"], flipped["previous"]) == (kit.modules["plain"].ref, "base")
     assert server.post("/v1/completions", BODY)["choices"][0]["token_ids"] == unlearned
+
+
+def test_there_is_no_console_where_it_is_switched_off(server: Server) -> None:
+    with server.http(ADMIN_KEY) as http:
+        assert [http.get(path).status_code for path in ("/console", "/console/main.js", "/console/")] == [404] * 3

@@ -34,7 +34,7 @@ def _no_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(OffsetEngine, "start", start)
     # logging.config closes the handlers of the whole process, and absl's (of rouge-score) closes pytest's own streams.
-    monkeypatch.setattr("lethe_server.logs.configure", lambda level: None)
+    monkeypatch.setattr("lethe_server.logs.configure", lambda level, log_format: None)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in handlers.items():
@@ -107,7 +107,7 @@ def test_an_unforeseen_error_is_one_line(kit: Kit, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(OffsetEngine, "start", start)
     # logging.config closes the handlers of the whole process, and absl's (of rouge-score) closes pytest's own streams.
-    monkeypatch.setattr("lethe_server.logs.configure", lambda level: None)
+    monkeypatch.setattr("lethe_server.logs.configure", lambda level, log_format: None)
     text = message(*models(kit), "--module", str(kit.modules["plain"].path))
     assert text.startswith("the server failed: KeyError")
     assert "\n" not in text

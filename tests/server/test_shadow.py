@@ -23,8 +23,8 @@ from lethe_server.engine.spec import EngineSpec
 from lethe_server.residents import Residents
 from lethe_server.routing import RouteTable
 from lethe_server.scope import RequestScope, entered
-from lethe_server.shadow import ShadowRunner, short
-from lethe_server.shadow_metrics import ShadowMetrics
+from lethe_server.shadow import ShadowRunner
+from lethe_server.shadow_metrics import ShadowMetrics, short
 from lethe_server.state.declared import DeclaredState, Modules, RouteSpec, Shadow, Source, Target
 from reference import Reference
 

@@ -61,15 +61,15 @@ def described(module: Module, state: DeclaredState) -> dict[str, Any]:
     source = state.catalog.get(module.ref)
     return {
         "forgets": module.manifest.description,
-        "scores": dict(list(_numbers(scores))[:MAX_SCORES]),
+        "scores": dict(list(numbers(scores))[:MAX_SCORES]),
         "source": None if source is None else source.source,
     }
 
 
-def _numbers(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+def numbers(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
     """Finite numbers below the objects of ``tree``; lists hold single items and are left out."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _numbers(value, f"{path}{key}.")
+            yield from numbers(value, f"{path}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             yield f"{path}{key}", value

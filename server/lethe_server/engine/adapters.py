@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lethe_offsets.pair import Rule, RuleRows
+from lethe_server.engine.tallies import Tallies
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class AdapterSlots:
     """The slots of one worker.
 
     slots: how many adapters one step can mix. rank: ranks per slot. max_tokens: rows of a step, one lane. fused: the
-    products are the operator of ``kernels.py``, which has been loaded.
+    products are the operator of ``kernels.py``, which has been loaded. capacity: adapters in the engine.
     """
 
-    def __init__(self, slots: int, rank: int, max_tokens: int, device: torch.device, fused: bool) -> None:
+    def __init__(
+        self, slots: int, rank: int, max_tokens: int, device: torch.device, fused: bool, capacity: int = 0
+    ) -> None:
         self.slots = slots
         self.rank = rank
         self.fused = fused
@@ -43,6 +46,8 @@ class AdapterSlots:
         self.slot_index = torch.arange(slots, device=device)
         self.rules = RuleRows.stack([None] * slots, device)
         self.weights = torch.empty(0)  # of all layers, see LayerAdapters
+        self.tallies = Tallies(slots, max(capacity, slots), device)
+        self.evictions = 0
         self.any_module = False
         self.all_modules = False
         self._layout: list[int | None] = [None] * slots
@@ -54,7 +59,18 @@ class AdapterSlots:
 
     def forget(self, adapter_id: int) -> None:
         self._known.pop(adapter_id, None)
+        self.tallies.close(adapter_id)
         self._rebuild()
+
+    def count(self, adapter_id: int) -> None:
+        """Count the adapter's rows from now on."""
+        self.tallies.open(adapter_id)
+        self._rebuild()
+
+    @property
+    def used(self) -> int:
+        """Slots with an adapter that is in the engine."""
+        return sum(adapter in self._known for adapter in self._layout)
 
     def update_metadata(
         self, mapping: Any, lora_index_to_id: list[int | None], max_loras: int, vocab_size: int, **kwargs: Any
@@ -67,6 +83,8 @@ class AdapterSlots:
         self.all_modules = min(rows, default=-1) >= 0
         self.token_slots[: len(rows)].copy_(torch.tensor(rows, dtype=torch.long), non_blocking=True)
         if lora_index_to_id != self._layout:
+            changed = [old for old, new in zip(self._layout, lora_index_to_id, strict=True) if new not in (None, old)]
+            self.evictions += sum(old in self._known for old in changed)
             self._layout = list(lora_index_to_id)
             self._rebuild()
 
@@ -82,6 +100,7 @@ class AdapterSlots:
         self.rules = RuleRows.stack([entry.rule if entry else None for entry in entries], self.token_slots.device)
         ranks = [entry.plus_rank if entry else self.rank for entry in entries]
         self.plus_ranks.copy_(torch.tensor(ranks, dtype=torch.long))
+        self.tallies.place(self._layout)
 
 
 class LayerAdapters:

@@ -16,9 +16,11 @@ from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 from lethe_offsets.manifest import Lane
 from lethe_offsets.module import Module
 from lethe_offsets.small_model import SmallModelFacts
+from lethe_server.engine.families import check_large_family, check_small_family
 from lethe_server.engine.spec import EngineSpec, PairConfig
 
 MAX_SLOTS = 256  # bfloat16 carries a row's slot and holds integers exactly only up to this
+PAIR_DTYPES = ("auto", "float32", "bfloat16", "float16")
 OWNED_OPTIONS = {
     "enable_lora": "forget modules are given by --module",
     "max_loras": "set --max-modules-per-batch",
@@ -47,6 +49,10 @@ def check_options(spec: EngineSpec) -> None:
         raise InvalidInput("hf_overrides.architectures", overrides["architectures"], "nothing: Lethe sets it")
     if spec.draft_tokens and spec.options.get("speculative_config"):
         raise InvalidInput("draft_tokens", spec.draft_tokens, "0 beside --speculative-config; leave one of them out")
+    if spec.pair_dtype not in PAIR_DTYPES:
+        raise InvalidInput("pair_dtype", spec.pair_dtype, ", ".join(PAIR_DTYPES))
+    if spec.draft_tokens and spec.pair_dtype != "auto":
+        raise InvalidInput("pair_dtype", spec.pair_dtype, "auto beside --draft-tokens: drafts are of the large model's")
     if not 1 <= spec.max_modules_per_batch <= MAX_SLOTS:
         raise InvalidInput("max_modules_per_batch", spec.max_modules_per_batch, f"1 to {MAX_SLOTS}")
 
@@ -78,7 +84,7 @@ def _read(kind: Any, field: str, name: str, options: Mapping[str, Any], accepted
 
 
 def check_models(large: PretrainedConfig, small: PretrainedConfig, spec: EngineSpec) -> None:
-    """Raises InvalidInput unless both are text-only decoders."""
+    """Raises InvalidInput unless both are text-only decoders of families that can be held together."""
     for field, name, config in (("model", spec.model, large), ("small_model", spec.small_model, small)):
         if config.get_text_config() is not config or hasattr(config, "vision_config"):
             kind = config.model_type
@@ -87,6 +93,8 @@ def check_models(large: PretrainedConfig, small: PretrainedConfig, spec: EngineS
             raise InvalidInput(field, name, "a decoder-only model; this one is an encoder-decoder")
         if not config.architectures:
             raise InvalidInput(field, name, "a config.json that names its architectures")
+    check_large_family(spec.model, large)
+    check_small_family(spec.small_model, small)
     if spec.draft_tokens and large.vocab_size != small.vocab_size:
         accepted = f"0: vLLM takes drafts of a model with as many logits only, not {small.vocab_size} for"
         raise InvalidInput("draft_tokens", spec.draft_tokens, f"{accepted} {large.vocab_size}")
@@ -148,6 +156,7 @@ def pair_config(spec: EngineSpec, architectures: list[str], ids: tuple[int, ...]
         compile=compiles(spec.options),
         speculative=bool(spec.draft_tokens or spec.options.get("speculative_config")),
         side_stream=spec.side_stream,
+        dtype=spec.pair_dtype,
     )
 
 

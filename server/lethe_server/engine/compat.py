@@ -116,15 +116,15 @@ def build_large(vllm_config: VllmConfig, pair: PairConfig) -> nn.Module:
     return large
 
 
-def small_model_config(vllm_config: VllmConfig, small_model: str) -> ModelConfig:
+def small_model_config(vllm_config: VllmConfig, pair: PairConfig) -> ModelConfig:
     """The small model's config, made as vLLM makes a draft model's."""
     large = vllm_config.model_config
     return ModelConfig(
-        model=small_model,
+        model=pair.small_model,
         runner="draft",
         tokenizer=large.tokenizer,
         tokenizer_mode=large.tokenizer_mode,
-        dtype=large.dtype,
+        dtype=large.dtype if pair.dtype == "auto" else getattr(torch, pair.dtype),
         seed=large.seed,
         max_model_len=large.max_model_len,
         enforce_eager=large.enforce_eager,
@@ -158,20 +158,24 @@ def _heads_of_both_lanes() -> Iterator[None]:
         Attention.__init__ = plain  # type: ignore[method-assign]
 
 
-def build_pair(vllm_config: VllmConfig, small_config: ModelConfig, pair: PairConfig, prefix: str) -> nn.Module:
+def build_pair(vllm_config: VllmConfig, small_config: Any, pair: PairConfig, prefix: str) -> nn.Module:
     """The small model with two lanes. Its compile tag keeps its compiled code apart from the large model's.
 
     A step has two of its rows for each token, and vLLM compiles for a range of rows.
     """
     from vllm.compilation.backends import set_model_tag
+    from vllm.utils.torch_utils import set_default_torch_dtype
 
     config = _derived_config(vllm_config, pair)
     config.model_config = small_config
+    config.cache_config = copy.copy(vllm_config.cache_config)
+    sliding = {*(getattr(small_config.hf_text_config, "layer_types", None) or ())} <= {"sliding_attention"}
+    config.cache_config.sliding_window = small_config.get_sliding_window() if sliding else None  # as in EngineArgs
     config.quant_config = VllmConfig._get_quantization_config(small_config, vllm_config.load_config)
     for sizes in ("compile_ranges_endpoints", "compile_sizes"):
         if tokens := getattr(config.compilation_config, sizes, None):
             setattr(config.compilation_config, sizes, [2 * number for number in tokens])
-    with set_model_tag("lethe_pair"), _heads_of_both_lanes():
+    with set_model_tag("lethe_pair"), _heads_of_both_lanes(), set_default_torch_dtype(small_config.dtype):
         small: nn.Module = initialize_model(vllm_config=config, prefix=prefix)
     join_lanes(small, Attention)
     return small

@@ -12,6 +12,7 @@ from vllm.model_executor.models.interfaces import SupportsLoRA
 
 from lethe_server.engine import compat, kernels
 from lethe_server.engine.adapters import AdapterSlots, SlotRule
+from lethe_server.engine.clock import Clock
 from lethe_server.engine.lanes import pair_rows
 from lethe_server.engine.logits import OffsetLogitsProcessor
 from lethe_server.engine.mends import mend
@@ -41,12 +42,18 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         pair = PairConfig.read(compat.additional_config(vllm_config))
         self.config = vllm_config.model_config.hf_config
         self.small_model = pair.small_model
-        self.small_config = compat.small_model_config(vllm_config, pair.small_model)
+        self.small_config = compat.small_model_config(vllm_config, pair)
         # An empty prefix: the large model's layer names, quantization lists and KV layout are those of plain serving.
         self.large = compat.build_large(vllm_config, pair)
         self.pair = compat.build_pair(vllm_config, self.small_config, pair, PAIR_PREFIX)
+        self._clock = Clock()
+        dtypes: Any = (vllm_config.model_config.dtype, self.small_config.dtype)  # torch's own once vLLM has read them
         self.logits_processor = OffsetLogitsProcessor(
-            self.config.get_text_config().vocab_size, pair.special_ids, isolate_rows=not pair.speculative
+            self.config.get_text_config().vocab_size,
+            pair.special_ids,
+            not pair.speculative,
+            self._clock,
+            dtypes,
         )
         self.packed_modules_mapping = dict(getattr(self.pair, "packed_modules_mapping", {}))
         self.hf_to_vllm_mapper = compat.AdapterNames(self.pair, PAIR_PREFIX)
@@ -75,7 +82,9 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         """vLLM's adapter manager announces itself here once it has wrapped the pair's linear layers."""
         self._lora_manager = manager
         lora = manager.lora_config
-        self._adapters = AdapterSlots(lora.max_loras, lora.max_lora_rank, self._max_tokens, manager.device, self._fused)
+        self._adapters = AdapterSlots(
+            lora.max_loras, lora.max_lora_rank, self._max_tokens, manager.device, self._fused, lora.max_cpu_loras
+        )
         compat.install_adapter_slots(manager, self._adapters)
 
     def register_rule(self, adapter_id: int, entry: SlotRule) -> None:
@@ -83,6 +92,24 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
 
     def forget_rule(self, adapter_id: int) -> None:
         self._slots().forget(adapter_id)
+
+    def count_rows(self, adapter_id: int) -> None:
+        self._slots().count(adapter_id)
+
+    def read_counts(self) -> dict[str, Any]:
+        """What ``Reading.of`` takes, as plain values."""
+        slots, clock = self._slots(), self._clock
+        models_s, pair_s, evictions = clock.models.seconds, clock.pair.seconds, slots.evictions
+        clock.models.seconds = clock.pair.seconds = 0.0
+        slots.evictions = 0
+        timed = compat.on_cpu()
+        return {
+            "tallies": slots.tallies.read(),
+            "slots_used": slots.used,
+            "slot_evictions": evictions,
+            "models_s": models_s if timed else None,
+            "pair_s": pair_s if timed else None,
+        }
 
     def _slots(self) -> AdapterSlots:
         if self._adapters is None:
@@ -100,11 +127,16 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         intermediate_tensors: Any = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
+        with self._clock.models:
+            return self._forward(input_ids, positions)
+
+    def _forward(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         adapters = self._adapters
         if adapters is not None and not adapters.any_module and compat.serving():
             large = self.large(input_ids, positions)
             # Nothing is asked of the pair. NaN: should its rows be looked at all the same, their requests fail.
-            lanes = large.new_full((large.shape[0], 2 * self.small_config.get_hidden_size()), torch.nan)
+            width = 2 * self.small_config.get_hidden_size()
+            lanes = large.new_full((large.shape[0], width), torch.nan, dtype=self.small_config.dtype)
         elif self._side is not None and compat.may_fork():
             large, lanes = self._side_by_side(input_ids, positions, self._side)
         else:
@@ -129,11 +161,13 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
     def _lanes(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """[n, 2 * small hidden]: minus, then plus."""
         known = input_ids if self._last_small_id is None else input_ids.clamp_max(self._last_small_id)
-        lanes: Tensor = self.pair(pair_rows(known, self._pair_ids), pair_rows(positions, self._pair_positions))
+        with self._clock.pair:
+            lanes: Tensor = self.pair(pair_rows(known, self._pair_ids), pair_rows(positions, self._pair_positions))
         return lanes.view(input_ids.shape[0], -1)
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
-        logits: Tensor | None = self.logits_processor(self.large, self.pair, hidden_states, self._adapters)
+        with self._clock.models:
+            logits: Tensor | None = self.logits_processor(self.large, self.pair, hidden_states, self._adapters)
         return logits
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ def mend() -> None:
         mend_cpu_seeds()
         mend_cpu_drafts()
         mend_cpu_cache()
+        mend_cpu_dtypes()
 
 
 def mend_wiping() -> None:
@@ -128,3 +130,28 @@ def mend_cpu_cache() -> None:
         return loaded
 
     torch.compiler.load_compiled_function = load_compiled_function
+
+
+def mend_cpu_dtypes() -> None:
+    """Let attention layers compute in another number format than the engine's, as a pair's may.
+
+    vLLM's CPU backend sizes its scratch memory and chooses its kernel by the model's format, for every group of layers
+    (0.32.0). To go when its ``CPUAttentionMetadataBuilder`` asks its layers.
+    """
+    from vllm.config import get_layers_from_vllm_config
+    from vllm.model_executor.layers.attention import Attention
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionMetadataBuilder
+
+    build = CPUAttentionMetadataBuilder.__init__
+
+    def init(self: Any, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: Any) -> None:
+        dtypes = {layer.dtype for layer in get_layers_from_vllm_config(vllm_config, Attention, layer_names).values()}
+        if len(dtypes) > 1:
+            raise ValueError(f"attention layers of {sorted(map(str, dtypes))} came into one group")
+        if dtypes - {vllm_config.model_config.dtype}:
+            vllm_config = copy.copy(vllm_config)
+            vllm_config.model_config = copy.copy(vllm_config.model_config)
+            (vllm_config.model_config.dtype,) = dtypes
+        build(self, kv_cache_spec, layer_names, vllm_config, device)
+
+    CPUAttentionMetadataBuilder.__init__ = init  # type: ignore[method-assign]

@@ -17,8 +17,10 @@ from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
 from lethe_offsets.small_model import SmallModelFacts
 from lethe_offsets.sums import WEIGHTS_FILE
-from lethe_server.engine import checks
+from lethe_server.engine import checks, tracing
+from lethe_server.engine.families import check_linear_layers
 from lethe_server.engine.fuse import fuse_lanes
+from lethe_server.engine.reading import Reading
 from lethe_server.engine.spec import EngineSpec, vllm_options
 
 PREPARED_POLL_S = 0.01
@@ -82,7 +84,9 @@ def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
     pair = checks.pair_config(spec, list(large.architectures or []), ids, rank)
     checks.check_compiler(pair.compile and compat.on_cpu())
     options = vllm_options(spec, pair, compat.shared_context(spec), compat.scheduler_class())
-    return options, SmallModelFacts.read(spec.small_model)
+    facts = SmallModelFacts.read(spec.small_model)
+    check_linear_layers(spec, facts)
+    return options, facts
 
 
 class OffsetEngine:
@@ -107,6 +111,8 @@ class OffsetEngine:
 
         from lethe_server.engine import compat
 
+        if spec.options.get("otlp_traces_endpoint"):
+            tracing.name_modules_in_traces()
         try:
             client = AsyncLLM.from_engine_args(AsyncEngineArgs(**options))
         except (ValueError, RuntimeError, TypeError, OSError) as err:
@@ -152,6 +158,7 @@ class OffsetEngine:
         await self.probe(loaded)
         if loaded.strength is not None:
             await self._register(loaded.adapter_id, replace(loaded.module.rule, strength=loaded.strength), plus_rank)
+        await self.client.collective_rpc("lethe_count", args=(loaded.adapter_id,))
 
     async def _register(self, adapter_id: int, rule: Rule, plus_rank: int) -> None:
         from lethe_server.engine.worker import rule_arguments
@@ -190,6 +197,10 @@ class OffsetEngine:
         for prompt in prompts:
             scores += await probe.prompt_scores(self.client, prompt, request, f"{PROBE_PREFIX}{next(self._probes)}")
         return scores
+
+    async def read(self) -> Reading:
+        """What was counted since the last call. All ranks see the same rows, so one is asked for its answer."""
+        return Reading.of((await self.client.collective_rpc("lethe_read"))[0])
 
     async def check(self) -> None:
         """Raises vLLM's EngineDeadError when the engine died."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from lethe_server.engine.plugin import ARCHITECTURE
 
 ADDITIONAL_CONFIG_KEY = "lethe"
@@ -19,7 +21,8 @@ class EngineSpec:
     model, small_model: a directory or a hub name. max_modules_per_batch: adapter slots, modules that one step can mix.
     max_resident_modules: modules and variants kept in host memory. max_module_rank: largest sum of a module's plus and
     minus ranks. draft_tokens: how many the small model drafts for each step, with the pair's weights; 0 for none.
-    side_stream: let the pair run beside the large model on a GPU. options: vLLM engine arguments by field name.
+    pair_dtype: the number format of the pair, "auto": the large model's. side_stream: let the pair run beside the large
+    model on a GPU. options: vLLM engine arguments by field name.
     """
 
     model: str
@@ -29,6 +32,7 @@ class EngineSpec:
     max_resident_modules: int = 64
     max_module_rank: int = 64
     draft_tokens: int = 0
+    pair_dtype: str = "auto"
     side_stream: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -40,7 +44,7 @@ class PairConfig:
     architectures: the large model's own. special_ids: what ``pin_special`` pins. slots, rank: the adapter slots and
     the ranks of each; the compiled code holds them, and vLLM's compile cache is keyed by this config. compile: whether
     the engine would have compiled the models if no adapters were configured. speculative: whether steps hold draft
-    tokens. side_stream: whether the pair may have a stream of its own.
+    tokens. side_stream: whether the pair may have a stream of its own. dtype: the pair's, see ``EngineSpec``.
     """
 
     small_model: str
@@ -51,6 +55,7 @@ class PairConfig:
     compile: bool
     speculative: bool
     side_stream: bool
+    dtype: str
 
     @classmethod
     def read(cls, additional_config: Mapping[str, Any]) -> PairConfig:
@@ -77,6 +82,7 @@ def vllm_options(spec: EngineSpec, pair: PairConfig, max_model_len: int, schedul
         "enable_lora": True,
         "max_loras": pair.slots,
         "max_lora_rank": pair.rank,
+        "lora_dtype": "auto" if pair.dtype == "auto" else getattr(torch, pair.dtype),
         "max_cpu_loras": max(spec.max_resident_modules, pair.slots) + SPARE_ADAPTERS,
         "scheduler_cls": scheduler,
         "worker_extension_cls": "lethe_server.engine.worker.RuleKeeper",

@@ -35,6 +35,19 @@ class RuleKeeper:
         self.lethe_preparing.forget(adapter_id)
         self.model_runner.get_model().forget_rule(adapter_id)
 
+    def lethe_count(self, adapter_id: int) -> None:
+        """Count the rows of an adapter from now on; those of its probe have been ours."""
+        self.model_runner.get_model().count_rows(adapter_id)
+
+    def lethe_read(self) -> dict[str, Any]:
+        """What was counted since the last call, see ``Reading``. The only place that waits for the device.
+
+        Not prometheus-client's files for several processes: they would take a directory set before the first import,
+        change vLLM's own metrics with it, and never let go of the series of a module that is gone.
+        """
+        counts: dict[str, Any] = self.model_runner.get_model().read_counts()
+        return counts
+
     def lethe_warm_up(self) -> None:
         """Compile both models now; on the CPU vLLM does not before it serves, if the engine has adapters."""
         self.model_runner.profile_run()

@@ -49,7 +49,8 @@ class ModuleInfo(BaseModel):
     loaded_seconds: float | None
 
 
-def _status(ref: str, using: Services) -> tuple[Status, str | None]:
+def status_of(ref: str, using: Services) -> tuple[Status, str | None]:
+    """Where a module of the catalog is now, and why its last load failed."""
     residents = using.residents
     if ref in residents.closing:
         return "closing", None
@@ -70,7 +71,7 @@ def _info(
     state = using.reconciler.served
     parts = using.residents.using(ref)
     loaded = [each.loaded for each in parts if each.modules == (ref,) and each.loaded is not None]
-    status, error = _status(ref, using)
+    status, error = status_of(ref, using)
     return ModuleInfo(
         ref=ref,
         name=name,

@@ -21,7 +21,7 @@ async def health(using: Annotated[Services, Depends(services)]) -> dict[str, str
 
 @router.get("/ready")
 async def ready(using: Annotated[Services, Depends(services)]) -> dict[str, str]:
-    """Whether every module has been loaded and its probe has shown that it acts."""
+    """Whether what is declared is served: every module has been loaded, and its probe has shown that it acts."""
     await using.check_ready()
     return {"status": "ready"}
 

@@ -42,6 +42,21 @@ def test_rank_beyond_what_the_engine_knows(kit: Kit, rank: int) -> None:
         prepare(spec(kit, max_module_rank=rank))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pair_dtype": "int4"}, "pair_dtype: got 'int4'; accepted: auto, float32, bfloat16, float16"),
+        (
+            {"pair_dtype": "float32", "draft_tokens": 2},
+            "pair_dtype: got 'float32'; accepted: auto beside --draft-tokens",
+        ),
+    ],
+)
+def test_pair_dtype(kit: Kit, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        prepare(spec(kit, **changes))
+
+
 def test_missing_model(kit: Kit, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"model: got .*nowhere.*; accepted: a model directory or hub name"):
         prepare(spec(kit, model=str(tmp_path / "nowhere")))

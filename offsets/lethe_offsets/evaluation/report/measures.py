@@ -154,7 +154,11 @@ def numbers(outcome: Outcome) -> dict[str, dict[str, float]]:
 
 def measured(outcome: Outcome) -> Iterator[Found]:
     """The measures that the judged model has a number of, in their order."""
-    known = numbers(outcome)
+    return among(numbers(outcome))
+
+
+def among(known: Mapping[str, Mapping[str, float]]) -> Iterator[Found]:
+    """The measures among numbers by ``metric.number`` and model, in their order; those without ``module`` left out."""
     for measure in MEASURES:
         for pattern in measure.keys:
             key, k = _largest(pattern, known)

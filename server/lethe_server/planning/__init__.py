@@ -1,0 +1,1 @@
+"""What a pair of models needs, before anything is downloaded or started."""

@@ -1,0 +1,115 @@
+"""What fits on a GPU: weights, adapter slots, and the tokens that the KV cache holds beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lethe_offsets.errors import InvalidInput
+from lethe_server.planning.precision import DTYPES
+from lethe_server.planning.sizes import ModelSize
+
+GIB = 2**30
+BLOCK = 16  # tokens of a KV cache block
+UTILIZATION = 0.92  # vLLM's own default
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapter slots; vLLM knows no others
+BATCHED_TOKENS, SEQUENCES = 2048, 128  # of a step, where an engine is told nothing else
+BASE = 1.5 * GIB  # CUDA's context, captured graphs, buffers for collectives
+LANES = 2
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models as they are to be served. dtype: of activations and KV cache. large_bytes, small_bytes: of a weight of
+    a layer. slots, rank: of the adapters."""
+
+    large: ModelSize
+    small: ModelSize
+    dtype: str
+    large_bytes: float
+    small_bytes: float
+    slots: int
+    rank: int
+
+    @property
+    def context(self) -> int:
+        """The longest that both models hold."""
+        return min(self.large.context, self.small.context)
+
+    def weights(self, model: ModelSize, layer_bytes: float) -> float:
+        """Bytes; embedding and head are never quantized."""
+        return (model.layers + model.experts) * layer_bytes + (model.embedding + model.head) * DTYPES[self.dtype]
+
+    @property
+    def adapters(self) -> int:
+        """Bytes of all slots, which are taken whether modules fill them or not."""
+        return self.slots * slot_rank(self.rank) * self.small.linear * DTYPES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on each GPU. available: what vLLM may take. working: a rough estimate, all else is counted. large_token,
+    pair_token: of one token's KV, in the large model and in both lanes."""
+
+    available: float
+    large: float
+    small: float
+    adapters: float
+    working: float
+    large_token: int
+    pair_token: int
+
+    @property
+    def cache(self) -> float:
+        """What is left for the KV cache; negative where the rest doesn't fit."""
+        return self.available - self.large - self.small - self.adapters - self.working
+
+    @property
+    def tokens(self) -> int:
+        return cached_tokens(self.cache, self.large_token + self.pair_token)
+
+    @property
+    def plain_tokens(self) -> int:
+        """What plain vLLM would hold with the large model alone, as far as its working memory is the same."""
+        return cached_tokens(self.cache + self.small + self.adapters, self.large_token)
+
+
+def cached_tokens(memory: float, token: int, block: int = BLOCK) -> int:
+    """How many tokens of ``token`` bytes vLLM holds in so many bytes: whole blocks of ``block`` tokens."""
+    return max(0, int(memory // (block * token))) * block
+
+
+def slot_rank(rank: int) -> int:
+    """Raises InvalidInput."""
+    found = next((each for each in RANKS if each >= rank >= 1), None)
+    if found is None:
+        raise InvalidInput("max_rank", rank, f"1 to {RANKS[-1]}")
+    return found
+
+
+def token_bytes(model: ModelSize, dtype: str, gpus: int, lanes: int = 1) -> int:
+    """Bytes on one GPU of what one token leaves in the KV cache; where heads are fewer than GPUs, several hold each."""
+    return lanes * max(1, model.kv_split // gpus) * (model.kv_values // model.kv_split) * DTYPES[dtype]
+
+
+def plan_memory(pair: Pair, gpu_memory: float, gpus: int) -> Memory:
+    """gpu_memory: GiB of each. Raises InvalidInput for a number of GPUs that can't share the models."""
+    for field, model in (("model", pair.large), ("small_model", pair.small)):
+        if model.heads % gpus:
+            raise InvalidInput("gpus", gpus, f"a divisor of the {model.heads} attention heads of {field}")
+        if model.kv_split % gpus and gpus % model.kv_split:
+            raise InvalidInput("gpus", gpus, f"a divisor or a multiple of the {model.kv_split} key heads of {field}")
+    return Memory(
+        available=gpu_memory * UTILIZATION * GIB,
+        large=pair.weights(pair.large, pair.large_bytes) / gpus,
+        small=pair.weights(pair.small, pair.small_bytes) / gpus,
+        adapters=pair.adapters / gpus,
+        working=_working(pair),
+        large_token=token_bytes(pair.large, pair.dtype, gpus),
+        pair_token=token_bytes(pair.small, pair.dtype, gpus, LANES),
+    )
+
+
+def _working(pair: Pair) -> float:
+    """Activations of a full step, four tensors as wide as the widest layer, and eight of the logits in 32 bits."""
+    activations = 4 * DTYPES[pair.dtype] * BATCHED_TOKENS * (pair.large.widest + LANES * pair.small.widest)
+    return BASE + activations + 8 * 4 * SEQUENCES * pair.large.vocabulary

@@ -1,0 +1,59 @@
+"""Number formats: bfloat16, a quantised large model, a pair of another format than the large model's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import families
+import quantised
+from agreement import ask, largest_difference, random_prompts
+from kit import Kit, serve
+from reference import Reference
+
+KINDS = (None, "plus", "both", "pinned")
+# Nats, for logits with a standard deviation of 2: every layer rounds to 8 bits.
+BFLOAT16 = 0.5
+EXACT = 1e-4
+EDGE = 0.3  # an input on the edge between two numbers of the narrow format may fall to either side
+IGNORED = ("model.layers.0.mlp.down_proj", "model.layers.1.self_attn.o_proj")
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    root = tmp_path_factory.mktemp("precision")
+    large = families.build(root / "large", "llama", 1, num_hidden_layers=2)
+    small = families.build(root / "small", "qwen3", 2, num_hidden_layers=1)
+    return families.build_kit(root, large, small, "qwen3")
+
+
+def differences(kit: Kit, reference: Reference, folder: Path, **options: Any) -> list[float]:
+    kinds = list(KINDS) * 2
+    prompts = [prompt for prompt in random_prompts((30, 90)) for _ in KINDS]
+    with serve(kit, folder, enforce_eager=True, **options) as served:
+        outputs = ask(served, kit, prompts, kinds, prompt_logprobs=0)
+    cases: Sequence[Any] = list(zip(outputs, prompts, kinds, strict=True))
+    return [largest_difference(output, prompt, reference, kit, kind) for output, prompt, kind in cases]
+
+
+def test_bfloat16(kit: Kit, tmp_path: Path) -> None:
+    found = differences(kit, kit.reference(), tmp_path, dtype="bfloat16")
+    assert 0 < max(found) < BFLOAT16
+
+
+def test_quantised_large_model(kit: Kit, tmp_path: Path) -> None:
+    """Only the large model's layers are quantised, and of those not the ones that its checkpoint leaves out."""
+    large = quantised.to_int8(kit.large, tmp_path / "int8", IGNORED)
+    reference = kit.reference()
+    quantised.compute_in_int8(reference.large, IGNORED)
+    served = Kit(large, kit.small, kit.modules, kit.special_ids)
+    found = differences(served, reference, tmp_path, pair_dtype="bfloat16")
+    alone, with_pair = found[:: len(KINDS)], [value for place, value in enumerate(found) if place % len(KINDS)]
+    assert min(alone) < EXACT
+    assert max(alone) < EDGE
+    assert EXACT < max(with_pair) < BFLOAT16, "the pair was meant to be in bfloat16"
