@@ -29,15 +29,20 @@ COPY server server
 COPY offsets offsets
 
 # As in the Makefile, which says why: torch's CPU build from PyTorch's index, and three packages taken out again.
+# EXTRAS: of pyproject.toml.
 FROM build AS build-cpu
+ARG EXTRAS=cpu,signing,s3
 ARG TORCH=torch==2.13.0+cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# hadolint ignore=DL3013
 RUN pip install --no-deps --extra-index-url "${TORCH_INDEX}" "${TORCH}" \
-    && pip install ".[cpu,signing,s3]" \
+    && pip install ".[${EXTRAS}]" \
     && pip uninstall --yes torchvision torchaudio torchcodec
 
 FROM build AS build-cuda
-RUN pip install ".[cuda,signing,s3]"
+ARG EXTRAS=cuda,signing,s3
+# hadolint ignore=DL3013
+RUN pip install ".[${EXTRAS}]"
 
 FROM base AS server
 LABEL org.opencontainers.image.title="lethe" \
@@ -45,12 +50,15 @@ LABEL org.opencontainers.image.title="lethe" \
       org.opencontainers.image.licenses="Apache-2.0"
 # In a container the default, 127.0.0.1, can't be reached from outside.
 ENV LETHE_HOST=0.0.0.0
-USER lethe
+# A number: Kubernetes can't tell from a name that it isn't root.
+USER 1000:1000
 WORKDIR /home/lethe
 EXPOSE 8000
-# Alive, not ready: GET /ready says when the modules are loaded. A server that listens elsewhere needs its own check.
+# Alive, not ready: GET /ready says when the modules are loaded. A port given otherwise than as LETHE_PORT, or TLS, needs
+# a check of its own.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15m --retries=3 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=8)"]
+    CMD ["python", "-c", "import os, urllib.request as u; \
+u.urlopen('http://127.0.0.1:' + os.environ.get('LETHE_PORT', '8000') + '/health', timeout=8)"]
 ENTRYPOINT ["lethe"]
 CMD ["serve", "--help"]
 
