@@ -27,16 +27,16 @@ from server_process import serving
 
 KEY = "limited-key"
 WARMUP = 200  # requests
-NOTHING, NO_MODULE = "nothing", "no module"
+NOTHING, NO_MODULE, LONGER = "nothing", "no module", "no module, a longer name"
 BESIDE = {  # kinds of names, and what each is compared with
     NOTHING: NOTHING,
     "nothing, again": NOTHING,
     "another client's model, its module in the engine": NOTHING,
     "another client's model, its module not in the engine": NOTHING,
     NO_MODULE: NO_MODULE,
-    "no module, again": NO_MODULE,
     "a module in the engine": NO_MODULE,
-    "a module not in the engine": NO_MODULE,
+    LONGER: LONGER,
+    "a module not in the engine": LONGER,
 }
 
 
@@ -84,6 +84,12 @@ def report(found: dict[str, list[float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def stranger(ref: str) -> str:
+    """A reference of the same name and length that means nothing."""
+    name, digest = ref.split(":")
+    return f"{name}:{digest[::-1]}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=4000)
@@ -94,8 +100,8 @@ def main() -> None:
         kit = build_kit(folder / "kit")
         modules = {name: module.path for name, module in kit.modules.items()}
         refs = [module.ref for module in kit.modules.values()]
-        strangers = [f"{ref[: ref.index(':') + 1]}{digit * 64}" for ref in refs for digit in "01"]
-        names = [["none"], ["null"], ["shut"], ["away"], strangers[::2], strangers[1::2], refs[:1], refs[2:]]
+        here, away = refs[0], refs[2]
+        names = [["none"], ["null"], ["shut"], ["away"], [stranger(here)], [here], [stranger(away)], [away]]
         with serving(folder, kit, server_arguments(folder, modules)) as server:
             text = report(measure(server.url, dict(zip(BESIDE, names, strict=True)), chosen.rounds))
     print(text)
