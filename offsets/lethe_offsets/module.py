@@ -84,6 +84,7 @@ class Module:
             return None
         try:
             scores = json.loads(file.read_bytes())
+            json.dumps(scores, allow_nan=False)  # Python reads numbers that JSON doesn't have
         except (ValueError, RecursionError) as err:
             raise ModuleInvalid(EVAL_FILE, str(err), "JSON") from err
         if not isinstance(scores, dict):

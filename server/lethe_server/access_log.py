@@ -19,7 +19,7 @@ from lethe_server.scope import RequestScope
 
 ID_HEADER = "x-request-id"
 USABLE_ID = re.compile(r"[A-Za-z0-9._:+=@-]{1,128}")  # vLLM makes its own ids, of log lines and traces, from it
-PROBES = ("/health", "/ready", "/metrics")  # asked every few seconds; their lines are for debugging
+PROBES = ("/health", "/ready", "/metrics", "/admin/live")  # asked every few seconds; their lines are for debugging
 MAX_PATH = 256
 _EXCHANGE = "lethe.exchange"  # key of an ASGI scope
 log = logging.getLogger(__name__)

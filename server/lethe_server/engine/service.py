@@ -107,6 +107,7 @@ class OffsetEngine:
         options, small = await asyncio.to_thread(prepare, spec)
         os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"  # how the scheduler learns of unsound rows
         from vllm import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from lethe_server.engine import compat
@@ -114,7 +115,8 @@ class OffsetEngine:
         if spec.options.get("otlp_traces_endpoint"):
             tracing.name_modules_in_traces()
         try:
-            client = AsyncLLM.from_engine_args(AsyncEngineArgs(**options))
+            # vLLM's limits of a step for a server; those of an engine of unknown use are far lower on a GPU.
+            client = AsyncLLM.from_engine_args(AsyncEngineArgs(**options), usage_context=UsageContext.OPENAI_API_SERVER)
         except (ValueError, RuntimeError, TypeError, OSError) as err:
             raise EngineStartError(f"the engine did not start: {str(err).strip() or type(err).__name__}") from err
         engine = cls(spec, client, small)

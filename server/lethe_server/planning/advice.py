@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lethe_offsets.errors import InvalidInput
-from lethe_server.planning.memory import SEQUENCES, Memory, Pair, plan_memory
+from lethe_server.planning.memory import Memory, Pair, plan_memory
 
 MAX_GPUS = 16
 CONTEXT_UNIT = 1024
@@ -25,7 +25,7 @@ def flags(
     found += ["--max-model-len", str(context)]
     found += ["--max-modules-per-batch", str(pair.slots), "--max-module-rank", str(pair.rank)]
     sequences = memory.tokens // min(TYPICAL, context)
-    return [*found, "--max-num-seqs", str(max(1, sequences))] if sequences < SEQUENCES else found
+    return [*found, "--max-num-seqs", str(max(1, sequences))] if sequences < memory.requests else found
 
 
 def instead(pair: Pair, memory: Memory, gpu_memory: float, gpus: int, context: int) -> str:

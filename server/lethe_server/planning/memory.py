@@ -12,7 +12,6 @@ GIB = 2**30
 BLOCK = 16  # tokens of a KV cache block
 UTILIZATION = 0.92  # vLLM's own default
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapter slots; vLLM knows no others
-BATCHED_TOKENS, SEQUENCES = 2048, 128  # of a step, where an engine is told nothing else
 BASE = 1.5 * GIB  # CUDA's context, captured graphs, buffers for collectives
 LANES = 2
 
@@ -48,7 +47,7 @@ class Pair:
 @dataclass(frozen=True)
 class Memory:
     """Bytes on each GPU. available: what vLLM may take. working: a rough estimate, all else is counted. large_token,
-    pair_token: of one token's KV, in the large model and in both lanes."""
+    pair_token: of one token's KV, in the large model and in both lanes. requests: at most in one step."""
 
     available: float
     large: float
@@ -57,6 +56,7 @@ class Memory:
     working: float
     large_token: int
     pair_token: int
+    requests: int
 
     @property
     def cache(self) -> float:
@@ -98,18 +98,27 @@ def plan_memory(pair: Pair, gpu_memory: float, gpus: int) -> Memory:
             raise InvalidInput("gpus", gpus, f"a divisor of the {model.heads} attention heads of {field}")
         if model.kv_split % gpus and gpus % model.kv_split:
             raise InvalidInput("gpus", gpus, f"a divisor or a multiple of the {model.kv_split} key heads of {field}")
+    tokens, requests = step_limits(gpu_memory)
     return Memory(
         available=gpu_memory * UTILIZATION * GIB,
         large=pair.weights(pair.large, pair.large_bytes) / gpus,
         small=pair.weights(pair.small, pair.small_bytes) / gpus,
         adapters=pair.adapters / gpus,
-        working=_working(pair),
+        working=_working(pair, tokens, requests),
         large_token=token_bytes(pair.large, pair.dtype, gpus),
         pair_token=token_bytes(pair.small, pair.dtype, gpus, LANES),
+        requests=requests,
     )
 
 
-def _working(pair: Pair) -> float:
+def step_limits(gpu_memory: float) -> tuple[int, int]:
+    """Tokens and requests of a step where a server is told nothing else: vLLM's choice (0.32), but for an A100."""
+    if gpu_memory >= 160:
+        return 16384, 1024
+    return (8192, 1024) if gpu_memory >= 70 else (2048, 256)
+
+
+def _working(pair: Pair, tokens: int, requests: int) -> float:
     """Activations of a full step, four tensors as wide as the widest layer, and eight of the logits in 32 bits."""
-    activations = 4 * DTYPES[pair.dtype] * BATCHED_TOKENS * (pair.large.widest + LANES * pair.small.widest)
-    return BASE + activations + 8 * 4 * SEQUENCES * pair.large.vocabulary
+    activations = 4 * DTYPES[pair.dtype] * tokens * (pair.large.widest + LANES * pair.small.widest)
+    return BASE + activations + 8 * 4 * requests * pair.large.vocabulary
