@@ -160,7 +160,8 @@ def browsing(folder: Path, browser: str) -> Iterator[Page]:
     words = [browser, *OPTIONS, f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with connect(_tab(folder, process), max_size=None, open_timeout=START_S) as socket:
+        # No pings: nothing reads between two tests, however long one of them waits for its server.
+        with connect(_tab(folder, process), max_size=None, open_timeout=START_S, ping_interval=None) as socket:
             yield Page(socket)
     finally:
         process.terminate()

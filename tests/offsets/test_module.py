@@ -80,7 +80,7 @@ def test_scores_are_no_part_of_the_identity(module_path: Path, made_module: Modu
     assert module.scores() == {"forget_quality": 0.5}
 
 
-@pytest.mark.parametrize("content", ["[]", "not JSON", "[" * 100_000, "{\"a\": NaN}", "{\"a\": 1e999}"])
+@pytest.mark.parametrize("content", ["[]", "not JSON", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}'])
 def test_scores_are_a_json_object(module_path: Path, content: str) -> None:
     (module_path / "eval.json").write_text(content)
     with pytest.raises(ModuleInvalid, match=r"eval.json: got"):

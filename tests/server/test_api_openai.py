@@ -271,16 +271,13 @@ SERVED = {
     "POST /tokenize",
     "POST /detokenize",
     *(f"GET /{page}" for page in ("health", "ready", "metrics", "version")),
-    "GET /admin/modules",
-    "POST /admin/modules",
-    "GET /admin/modules/{ref}",
-    "DELETE /admin/modules/{ref}",
+    *(f"{method} /admin/modules" for method in ("GET", "POST")),
+    *(f"{method} /admin/modules/{{ref}}" for method in ("GET", "DELETE")),
+    "GET /admin/modules/{ref}/details",
     "GET /admin/routes",
-    "PUT /admin/routes/{model}",
-    "DELETE /admin/routes/{model}",
+    *(f"{method} /admin/routes/{{model}}" for method in ("PUT", "DELETE")),
     "POST /admin/routes/{model}/rollback",
-    "GET /admin/state",
-    "GET /admin/audit",
+    *(f"GET /admin/{page}" for page in ("audit", "live", "state")),
 }
 
 
