@@ -26,8 +26,9 @@ install: $(STAMP) ## make .venv with everything for the CPU (PYTHON=... names an
 demo: $(STAMP) ## watch a model forget: build a small world, unlearn, serve (ARGS="--build-only", ...)
 	$(BIN)/lethe demo $(ARGS)
 
+# In the order of their names: else the files with few tests, of which some take minutes, come last.
 test: $(STAMP) ## run the whole test suite (ARGS="tests/offsets -x", ...)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check .
