@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,18 +79,24 @@ class Module:
         return {lane: self.path / lane for lane in self.manifest.lanes}
 
     def scores(self) -> dict[str, object] | None:
-        """The content of ``eval.json``; None without one. Raises ModuleInvalid unless it is a JSON object."""
+        """The content of ``eval.json``; None without one. Numbers that are not finite, which JSON lacks, are None.
+
+        Raises ModuleInvalid unless it is a JSON object.
+        """
         file = self.path / EVAL_FILE
         if not file.is_file():
             return None
         try:
-            scores = json.loads(file.read_bytes())
-            json.dumps(scores, allow_nan=False)  # Python reads numbers that JSON doesn't have
+            scores = json.loads(file.read_bytes(), parse_constant=lambda _: None, parse_float=_finite)
         except (ValueError, RecursionError) as err:
             raise ModuleInvalid(EVAL_FILE, str(err), "JSON") from err
         if not isinstance(scores, dict):
             raise ModuleInvalid(EVAL_FILE, type(scores).__name__, "a JSON object")
         return scores
+
+
+def _finite(text: str) -> float | None:
+    return number if math.isfinite(number := float(text)) else None
 
 
 def _verified_files(path: Path, expected_digest: str | None) -> tuple[dict[str, bytes], str]:
