@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from signing_keys import make_keys
+
 if TYPE_CHECKING:
     from lethe_offsets.demo.build import DemoWorld
 
@@ -34,3 +36,12 @@ def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
 
     kept = os.environ.get("TEST_DEMO_CACHE")
     return build_world(Path(kept) / "demo" if kept else tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the private keys ours.key and theirs.key, and ours.pem and theirs.pem, their public ones."""
+    directory = tmp_path_factory.mktemp("keys")
+    for name in ("ours", "theirs"):
+        make_keys(directory, name)
+    return directory

@@ -80,6 +80,13 @@ class Server:
         assert response.is_success, response.text
         return response.json()
 
+    def answered_by(self, model: str) -> str:
+        """The module that answers for a public name now."""
+        with self.http(ADMIN_KEY) as http:
+            response = http.post("/v1/completions", json={"model": model, "prompt": "One, two, three", "max_tokens": 2})
+        assert response.is_success, response.text
+        return str(response.headers["x-lethe-module"])
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; returns the exit code."""
         self.process.send_signal(number)

@@ -73,6 +73,11 @@ class Reconciler:
         return self._routes.state
 
     @property
+    def caught_up(self) -> bool:
+        """Whether what is declared is what is served; a person may change it and leave its generation."""
+        return self.started and self.declared is self.served
+
+    @property
     def draining(self) -> set[str]:
         """Modules that are to leave once their requests have ended."""
         return self._retiring.keys() | self._residents.closing

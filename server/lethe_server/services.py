@@ -50,8 +50,8 @@ class Services:
         """
         if not self.reconciler.started:
             raise NotReady("modules are still being loaded")
-        declared, served = self.reconciler.declared, self.reconciler.served
-        if declared is not served:  # a person may change it and leave its generation
+        if not self.reconciler.caught_up:
+            declared, served = self.reconciler.declared, self.reconciler.served
             why = f": {self.reconciler.error}" if self.reconciler.error else ""
             raise NotReady(f"generation {declared.generation} is declared, {served.generation} is served{why}")
         await self.check_alive()

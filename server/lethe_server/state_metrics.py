@@ -62,7 +62,7 @@ class Followed(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         reconciler = self._reconciler
         declared, served = reconciler.declared.generation, reconciler.served.generation
-        ready = reconciler.started and reconciler.declared is reconciler.served and self._alive()
+        ready = reconciler.caught_up and self._alive()
         shown = {
             "lethe_ready": ("1 while /ready says so.", ready),
             "lethe_state_generation": ("Generation declared last.", declared),

@@ -19,15 +19,6 @@ from lethe_offsets.sums import sums_of
 from signing_keys import make_keys
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ours.key, ours.pem and theirs.key, theirs.pem."""
-    directory = tmp_path_factory.mktemp("keys")
-    for name in ("ours", "theirs"):
-        make_keys(directory, name)
-    return directory
-
-
 @pytest.fixture
 def signed(module_path: Path, keys: Path) -> Module:
     """A module of the test's own, signed with our key."""

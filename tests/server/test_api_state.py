@@ -37,14 +37,6 @@ def admin(server: Server, method: str, path: str, **options: Any) -> Any:
     return response.json()
 
 
-def answered_by(server: Server) -> str:
-    body = {"model": "model", "prompt": "One, two, three", "max_tokens": 2}
-    with server.http(ADMIN_KEY) as http:
-        response = http.post("/v1/completions", json=body)
-    assert response.is_success, response.text
-    return response.headers["x-lethe-module"]
-
-
 def declared_whole(state: str, cache: Path) -> DeclaredState:
     """What is declared; every module of it can be read."""
     store = open_store(state, cache)
@@ -87,7 +79,7 @@ def test_a_server_killed_in_a_change_comes_back_from_the_bucket_alone(kit: Kit, 
     with serving(tmp_path, kit, arguments(kit, state, tmp_path / "two")) as again:
         shown = admin(again, "GET", "/admin/state")
         assert (shown["observed_generation"], shown["error"]) == (left.generation, None)
-        assert answered_by(again) == expected
+        assert again.answered_by("model") == expected
         change(again)
-        assert answered_by(again) == added
+        assert again.answered_by("model") == added
     assert declared_whole(state, tmp_path / "read again").generation == 3

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lethe_offsets.errors import LetheError
-from lethe_server.audit.line import Line
+from lethe_server.audit.line import Line, entry
 from lethe_server.auth import Caller
 from lethe_server.errors import AuditUnavailable, NotRecorded
 
@@ -44,7 +44,6 @@ class Auditor(ABC):
     def close(self) -> None:
         """Let another process write the record."""
 
-    @abstractmethod
     async def append(
         self,
         who: str,
@@ -61,6 +60,11 @@ class Auditor(ABC):
         Raises AuditUnavailable when it isn't on the disk; nothing may be changed then. keep: write it before any later
         line instead of losing it.
         """
+        return await self._record(entry(who, action, subject, digests, result, generation, details), keep)
+
+    @abstractmethod
+    async def _record(self, fields: dict[str, Any], keep: bool) -> int:
+        """As ``append``. fields: of ``entry``."""
 
     @abstractmethod
     def page(self, after: int, limit: int) -> list[Line]:
@@ -112,7 +116,7 @@ class Auditor(ABC):
 class NoAudit(Auditor):
     """Nothing is recorded: no audit log is configured."""
 
-    async def append(self, *_: Any, **__: Any) -> int:
+    async def _record(self, fields: dict[str, Any], keep: bool) -> int:
         return 0
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +54,28 @@ class Line(BaseModel):
     def to_bytes(self) -> bytes:
         """The one form of this line: ASCII JSON, sorted keys, no spaces, no line's end."""
         return _canonical(self.model_dump())
+
+
+def entry(
+    who: str,
+    action: str,
+    subject: str,
+    digests: Sequence[str] = (),
+    result: str = "done",
+    generation: int | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The fields of a line of now, all but its place in the chain."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "who": who,
+        "action": action,
+        "subject": subject,
+        "digests": list(digests),
+        "result": result,
+        "generation": generation,
+        "details": dict(details or {}),
+    }
 
 
 def _digest(fields: dict[str, Any]) -> str:

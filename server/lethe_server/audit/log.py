@@ -11,16 +11,16 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lethe_offsets.errors import InvalidInput
 from lethe_server.audit.auditor import Auditor
-from lethe_server.audit.line import RECOVER, Line
+from lethe_server.audit.line import RECOVER, Line, entry
 from lethe_server.audit.verify import check_bytes, torn_details
 from lethe_server.errors import AuditUnavailable
+from lethe_server.state.durable import sync_directory
 
 MAX_KEPT = 1000  # results that wait for room on the disk
 SERVER = "server"  # who, for what the server does by itself
@@ -65,20 +65,9 @@ class AuditLog(Auditor):
         self._hash = found.head
         if tail:
             log.warning("%s: the last line was cut off after %d bytes; it stays there", self._path, len(tail))
-            self._write_line(_fields(SERVER, RECOVER, "audit log", (), "done", None, torn_details(tail)))
+            self._write_line(entry(SERVER, RECOVER, "audit log", details=torn_details(tail)))
 
-    async def append(
-        self,
-        who: str,
-        action: str,
-        subject: str,
-        digests: Sequence[str] = (),
-        result: str = "done",
-        generation: int | None = None,
-        details: Mapping[str, Any] | None = None,
-        keep: bool = False,
-    ) -> int:
-        fields = _fields(who, action, subject, digests, result, generation, details)
+    async def _record(self, fields: dict[str, Any], keep: bool) -> int:
         return await asyncio.to_thread(self._append, fields, keep)
 
     def _append(self, fields: dict[str, Any], keep: bool) -> int:
@@ -148,27 +137,6 @@ class AuditLog(Auditor):
         os.close(self._file)
 
 
-def _fields(
-    who: str,
-    action: str,
-    subject: str,
-    digests: Sequence[str],
-    result: str,
-    generation: int | None,
-    details: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "who": who,
-        "action": action,
-        "subject": subject,
-        "digests": list(digests),
-        "result": result,
-        "generation": generation,
-        "details": dict(details or {}),
-    }
-
-
 def _opened(path: Path) -> int:
     """A descriptor that appends to ``path``, for this process alone. Raises InvalidInput."""
     try:
@@ -179,7 +147,7 @@ def _opened(path: Path) -> int:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise InvalidInput("audit_log", str(path), "a regular file")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _sync_directory(path)
+        sync_directory(path.resolve().parent)
     except BlockingIOError as err:
         os.close(file)
         raise InvalidInput("audit_log", str(path), "a file of its own for each server; another one writes it") from err
@@ -187,15 +155,6 @@ def _opened(path: Path) -> int:
         os.close(file)
         raise
     return file
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the file's name durable."""
-    directory = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _read_all(file: int) -> bytes:

@@ -12,7 +12,7 @@ function half(title, route) {
     route === null ? element("p", { class: "soft" }, "This public name is not served.") : specList(route));
 }
 
-export function specList(route) {
+function specList(route) {
   const whole = route.targets.reduce((sum, target) => sum + target.weight, 0);
   const lines = route.targets.map((target) => [percent(target.weight / whole), "of clients", target.modules]);
   if (route.shadow) lines.push([percent(route.shadow.share), "of requests compared with", route.shadow.modules]);

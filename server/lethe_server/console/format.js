@@ -5,10 +5,6 @@ import { element } from "./dom.js";
 export const BASE = "base";
 const DIGITS = 8; // of a digest; the server takes any unambiguous beginning
 
-export function nameOf(ref) {
-  return ref.split("@")[0];
-}
-
 export function shortRef(ref) {
   return ref.replace(/(@sha256:[0-9a-f]{8})[0-9a-f]+/, "$1");
 }

@@ -49,7 +49,7 @@ export async function draining(ref, change, progress) {
   return result;
 }
 
-export function refsOf(route) {
+function refsOf(route) {
   if (!route) return [];
   const parts = [...route.targets, ...(route.shadow ? [route.shadow] : [])];
   return [...new Set(parts.flatMap((part) => part.modules))];

@@ -48,11 +48,8 @@ def swap(
     if canary is not None and not 0 < canary < 100:
         raise typer.BadParameter(f"got {canary:g}; accepted: above 0 and below 100", param_hint="--canary")
     with admin(url, admin_key) as client:
-        generation, before, refs = (
-            client.state().generation,
-            _route(client, model),
-            [client.resolve(each) for each in ref],
-        )
+        generation, before = client.state().generation, _route(client, model)
+        refs = [client.resolve(each) for each in ref]
         if canary is not None:
             spec = plan_canary(before, refs, canary, model)
         elif shadow is not None:

@@ -8,7 +8,6 @@ import pytest
 
 from buckets import s3_bucket
 from lethe_offsets.module import Module
-from signing_keys import make_keys
 from tiny_modules import build_modules
 
 
@@ -28,12 +27,3 @@ def module_path(modules: dict[str, Module], tmp_path: Path) -> Path:
 def bucket() -> Iterator[str]:
     with s3_bucket("modules") as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the private keys ours.key and theirs.key, and ours.pem and theirs.pem, their public ones."""
-    directory = tmp_path_factory.mktemp("keys")
-    for name in ("ours", "theirs"):
-        make_keys(directory, name)
-    return directory

@@ -62,14 +62,6 @@ def targets(answer: str) -> list[tuple[list[str], float]]:
     return [(target["modules"], target["weight"]) for target in json.loads(answer)["targets"]]
 
 
-def answered_by(server: Server) -> str:
-    body = {"model": "forgetful", "prompt": "One, two", "max_tokens": 2}
-    with server.http(ADMIN_KEY) as http:
-        response = http.post("/v1/completions", json=body)
-    assert response.is_success, response.text
-    return response.headers["x-lethe-module"]
-
-
 def test_modules_and_routes_as_tables_and_as_json(server: Server, kit: Kit) -> None:
     table = run(server, "modules")
     for module in kit.modules.values():
@@ -86,9 +78,9 @@ def test_modules_and_routes_as_tables_and_as_json(server: Server, kit: Kit) -> N
 def test_a_swap_and_its_rollback(server: Server, kit: Kit) -> None:
     ranked = kit.modules["ranked"].ref
     assert targets(run(server, "swap", "forgetful", "ranked", "--json")) == [([ranked], 1.0)]
-    assert answered_by(server) == ranked
+    assert server.answered_by("forgetful") == ranked
     assert "plain@sha256" in run(server, "rollback", "forgetful")
-    assert answered_by(server) == kit.modules["plain"].ref
+    assert server.answered_by("forgetful") == kit.modules["plain"].ref
     assert targets(run(server, "rollback", "forgetful", "--json")) == [([ranked], 1.0)]
 
 
