@@ -38,6 +38,13 @@ FAMILIES: Mapping[str, dict[str, Any]] = {
     "gemma3_text": {**_GEMMA, "rope_local_base_freq": 100.0},
     "gemma2": {**_GEMMA, "final_logit_softcapping": 4.0, "attn_logit_softcapping": 2.0},
     "phi3": {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1},
+    "granite": {
+        **_GROUPED,
+        "embedding_multiplier": 1.5,
+        "residual_multiplier": 0.7,
+        "attention_multiplier": 0.2,
+        "logits_scaling": 2.0,
+    },
     "olmo2": {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2},
     "gpt_neox": {"hidden_size": 64, "num_attention_heads": 2},
     "gpt2": {"n_embd": 64, "n_head": 2},

@@ -11,6 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("server", "offsets", "tests") for path in (ROOT / folder).rglob("*.py"))
+PAGES = (
+    "README.md",
+    "server/README.md",
+    "offsets/README.md",
+    "offsets/extending.md",
+    "deploy/README.md",
+    "tests/README.md",
+)
 MAX_LINES, USUAL_LINES = 300, 150
 
 
@@ -79,7 +87,7 @@ def test_the_readme_names_every_folder() -> None:
     assert [name for name in folders if name not in ignored and f"`{name}`" not in read("README.md")] == []
 
 
-def test_the_readme_names_every_setting_and_metric() -> None:
+def test_the_operators_page_names_every_setting_and_metric() -> None:
     body = ast.parse(read("server/lethe_server/settings.py")).body
     settings = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == "Settings")
     fields = [ast.unparse(node.target) for node in settings.body if isinstance(node, ast.AnnAssign)]
@@ -87,13 +95,24 @@ def test_the_readme_names_every_setting_and_metric() -> None:
     metrics = [name for path in sources for name in re.findall(r'"(lethe_\w+)"', read(path))]
     assert fields
     assert metrics
-    assert [name for name in (*fields, *metrics) if not re.search(rf"`{name}[`{{]", read("README.md"))] == []
+    assert [name for name in (*fields, *metrics) if not re.search(rf"`{name}[`{{]", read("deploy/README.md"))] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "server/README.md", "offsets/README.md", "deploy/README.md"])
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of the page may end with, as code forges make it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)", read(page)) if "://" not in link]
-    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", read(page)) if "://" not in link]
+    assert links or page == "tests/README.md"
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target / "README.md" if target.is_dir() else target), link
 
 
 @pytest.mark.parametrize("package", ["server/lethe_server", "offsets/lethe_offsets"])
@@ -105,3 +124,9 @@ def test_the_page_of_a_package_names_every_file(package: str) -> None:
     whole = [path for path in files if path.parent != ROOT / package and f"`{path.parent.name}/`" in page]
     missing = [path for path in files if path not in whole and f"`{path.name}`" not in page]
     assert [str(path.relative_to(ROOT)) for path in missing] == []
+
+
+def test_the_page_of_the_tests_names_every_helper() -> None:
+    helpers = [path.name for path in (ROOT / "tests").glob("*.py")]
+    assert "tiny.py" in helpers
+    assert [name for name in helpers if f"`{name}`" not in read("tests/README.md")] == []

@@ -31,6 +31,7 @@ MORE_PAIRS = (
     ("phi3", "olmo2"),
     ("gpt2", "opt"),
     ("gpt_neox", "qwen3"),
+    ("granite", "granite"),
 )
 
 pytestmark = pytest.mark.engine
