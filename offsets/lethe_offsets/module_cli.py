@@ -9,20 +9,43 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lethe_offsets import report, rule_options
-from lethe_offsets.create import create_module
-from lethe_offsets.module import Module
+from lethe_offsets import rule_options
+from lethe_offsets.examples import Command, Group
 from lethe_offsets.rule_options import DEFAULT
-from lethe_offsets.signing import check_signature
-from lethe_offsets.signing import sign as sign_module
 
-app = typer.Typer(help="Make, show, sign and verify forget modules.", no_args_is_help=True, add_completion=False)
+CREATE = r"""
+lethe module create --name forget-marta --small-model Qwen/Qwen3-0.6B \
+    --plus adapter --description "Everything about Marta Lindqvist." \
+    --out modules/forget-marta
+lethe module verify modules/forget-marta
+"""
+INSPECT = """
+lethe module inspect modules/forget-marta
+lethe module inspect modules/forget-marta --json
+"""
+VERIFY = """
+lethe module verify modules/forget-marta
+lethe module verify modules/forget-marta --trusted-key release.pem
+"""
+SIGN = "lethe module sign modules/forget-marta --private-key release.key"
+INPUTS = r"""
+lethe module inputs modules/forget-marta --small-model Qwen/Qwen3-0.6B \
+    --forget forget.jsonl
+"""
+
+app = typer.Typer(
+    cls=Group,
+    help="Make, show, sign and verify forget modules.",
+    epilog=CREATE,
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The module's directory.")]
 Adapter = Annotated[Path | None, typer.Option(metavar="ADAPTER_DIR", help="PEFT LoRA adapter of this lane.")]
 
 
-@app.command()
+@app.command(cls=Command, epilog=CREATE)
 def create(
     name: Annotated[str, typer.Option(help="Name of the module.")],
     small_model: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Small model: a directory or its Hub name.")],
@@ -41,6 +64,8 @@ def create(
     licence: Annotated[str, typer.Option(help="Licence of the adapters.")] = "unknown",
 ) -> None:
     """Make a module from PEFT LoRA adapters, however they were trained; at least one lane."""
+    from lethe_offsets.create import create_module  # imports torch, which takes seconds
+
     rule = rule_options.rule_of(strength, pin_special, plausibility, clip, mode, rank_k)
     module = create_module(
         name,
@@ -57,12 +82,15 @@ def create(
     typer.echo(module.ref)
 
 
-@app.command()
+@app.command(cls=Command, epilog=INSPECT)
 def inspect(
     directory: Directory,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show what a module forgets, how it is applied, what it weighs and how it scored."""
+    from lethe_offsets import report
+    from lethe_offsets.module import Module
+
     module = Module.open(directory)
     if as_json:
         typer.echo(json.dumps(report.as_dict(module), indent=2))
@@ -70,7 +98,7 @@ def inspect(
         Console().print(report.as_table(module))
 
 
-@app.command()
+@app.command(cls=Command, epilog=VERIFY)
 def verify(
     directory: Directory,
     digest: Annotated[str | None, typer.Option(metavar="sha256:HEX", help="The digest it must have.")] = None,
@@ -80,13 +108,16 @@ def verify(
     ] = None,
 ) -> None:
     """Read every file; print the reference when all is as recorded, else say what is not and exit with 1."""
+    from lethe_offsets.module import Module
+    from lethe_offsets.signing import check_signature
+
     module = Module.open(directory, expected_digest=digest)
     if trusted_key:
         check_signature(module, trusted_key)
     typer.echo(module.ref)
 
 
-@app.command()
+@app.command(cls=Command, epilog=SIGN)
 def sign(
     directory: Directory,
     private_key: Annotated[
@@ -94,10 +125,13 @@ def sign(
     ],
 ) -> None:
     """Write a signature of the module, DIR/model.sig, and print its path."""
-    typer.echo(sign_module(Module.open(directory), private_key))
+    from lethe_offsets import signing
+    from lethe_offsets.module import Module
+
+    typer.echo(signing.sign(Module.open(directory), private_key))
 
 
-@app.command()
+@app.command(cls=Command, epilog=INPUTS)
 def inputs(
     directory: Directory,
     small_model: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="The small model it was made for.")],
@@ -111,6 +145,7 @@ def inputs(
     it as the forget set was guarded.
     """
     from lethe_offsets.merging.inputs import collect_inputs  # imports transformers and peft, which take seconds
+    from lethe_offsets.module import Module
     from lethe_offsets.training.progress import progress_bars
 
     with progress_bars(Console(stderr=True)) as bars:

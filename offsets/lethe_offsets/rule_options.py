@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lethe_offsets.errors import InvalidInput
-from lethe_offsets.pair import Rule
 
-DEFAULT = Rule()
+if TYPE_CHECKING:
+    from lethe_offsets.pair import Rule
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Those of ``pair.Rule``, which are not to be had without torch: seconds, at each TAB of a shell that completes."""
+
+    strength: float = 1.0
+    pin_special: bool = False
+    plausibility: float = 0.0
+    clip: float | None = None
+    mode: Literal["linear", "rank"] = "linear"
+    rank_k: int = 20
+
+
+DEFAULT = Defaults()
 
 Strength = Annotated[float, typer.Option(help="Factor on the offset.")]
 PinSpecial = Annotated[bool, typer.Option(help="Special tokens keep the large model's probability.")]
@@ -28,6 +44,8 @@ def rule_of(
     rank_k: int,
 ) -> Rule:
     """The rule that the options give. Raises InvalidInput for one out of bounds."""
+    from lethe_offsets.pair import Rule  # imports torch, which takes seconds
+
     try:
         return Rule(strength, pin_special, plausibility, clip, mode, rank_k)
     except ValueError as err:

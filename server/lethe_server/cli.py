@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
 from lethe_offsets.errors import InvalidInput
+from lethe_offsets.examples import Command
 from lethe_server import sources
 from lethe_server.errors import BadOption
 from lethe_server.settings import Settings
 
 USAGE_ERROR = 2
 FORWARD_UNKNOWN = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+EXAMPLES = r"""
+lethe serve --model Qwen/Qwen3-8B --small-model Qwen/Qwen3-0.6B \
+    --module modules/forget-marta --served-model-name my-model \
+    --keys-file keys.yaml --audit-log audit.jsonl
+
+lethe serve --config lethe.yaml --port 8080 \
+    --max-model-len 4096 --dtype bfloat16
+"""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -25,10 +35,12 @@ def _option(field: str, flag: str, metavar: str | None = None) -> Any:
     described = Settings.model_fields[field]
     default = "" if described.is_required() or described.default in ((), {}, None, False) else described.default
     text = f"{described.description} (default: {default})" if default != "" else described.description
-    return typer.Option(*flag.split(","), metavar=metavar, help=text, show_default=False)
+    values = get_args(described.annotation) if get_origin(described.annotation) is Literal else ()
+    complete = (lambda: values) if values else None
+    return typer.Option(*flag.split(","), metavar=metavar, help=text, show_default=False, autocompletion=complete)
 
 
-@app.command(context_settings=FORWARD_UNKNOWN)
+@app.command(cls=Command, epilog=EXAMPLES, context_settings=FORWARD_UNKNOWN)
 def serve(
     context: typer.Context,
     model: Annotated[str | None, _option("model", "--model", "DIR_OR_NAME")] = None,

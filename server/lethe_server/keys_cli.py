@@ -19,13 +19,27 @@ from rich.table import Table
 from rich.text import Text
 
 from lethe_offsets.errors import InvalidInput
+from lethe_offsets.examples import Command, Group
 from lethe_offsets.writing import replacing
 from lethe_server.auth import key_digest
 from lethe_server.keys_file import KeyEntries, KeyEntry, describe, read_entries
 
 PRIVATE = 0o600
 
-app = typer.Typer(help="Make, show and remove keys of a keys file.", no_args_is_help=True, add_completion=False)
+ADD = """
+lethe keys add keys.yaml --name operator --role admin
+lethe keys add keys.yaml --name shop --role client --model my-model
+"""
+LIST = "lethe keys list keys.yaml"
+REMOVE = "lethe keys remove keys.yaml --name shop"
+
+app = typer.Typer(
+    cls=Group,
+    help="Make, show and remove keys of a keys file.",
+    epilog=ADD,
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that lethe serve gets as --keys-file.")]
 Name = Annotated[str, typer.Option(help="Who the key is for; the audit log shows this name.")]
@@ -38,7 +52,7 @@ Models = Annotated[
 MaxLogprobs = Annotated[int | None, typer.Option(min=0, help="Log-probabilities at a token; default: the role's.")]
 
 
-@app.command()
+@app.command(cls=Command, epilog=ADD)
 def add(file: File, name: Name, role: KeyRole, model: Models = None, max_logprobs: MaxLogprobs = None) -> None:
     """Make a key and print it, once: the file holds its hash. Servers read the file again within two seconds."""
     key = f"lethe-{secrets.token_urlsafe(32)}"
@@ -58,7 +72,7 @@ def add(file: File, name: Name, role: KeyRole, model: Models = None, max_logprob
     print(f"key {name!r} ({role}) is in {file}; it is not shown again", file=sys.stderr)
 
 
-@app.command("list")
+@app.command("list", cls=Command, epilog=LIST)
 def list_keys(
     file: File, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
 ) -> None:
@@ -77,7 +91,7 @@ def list_keys(
     Console().print(table)
 
 
-@app.command()
+@app.command(cls=Command, epilog=REMOVE)
 def remove(file: File, name: Name) -> None:
     """Take a key's rights away. Answers under way are finished."""
     with _locked(file):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from lethe_offsets import cli
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
+from lethe_offsets.rule_options import DEFAULT
 
 Lethe = Callable[..., tuple[int, str, str]]
 
@@ -38,6 +41,18 @@ def test_help_lists_every_command_with_its_help(lethe: Lethe) -> None:
     for name, (_, text) in cli.COMMANDS.items():
         assert name in out
         assert text in out
+
+
+def test_help_shows_the_commands_in_panels(lethe: Lethe) -> None:
+    lines = lethe("--help")[1].splitlines()
+    titles = [line.strip("╭╮─ ") for line in lines if line.startswith("╭")]
+    assert titles == ["Options", *cli.PANELS]
+    rows = [line.strip("│ ").split()[0] for line in lines if line.startswith("│ ") and not line.startswith("│ --")]
+    assert rows == list(cli.COMMANDS)
+
+
+def test_version(lethe: Lethe) -> None:
+    assert lethe("--version") == (0, f"lethe {version('lethe-server')}\n", "")
 
 
 def test_help_of_a_command_is_its_own(lethe: Lethe) -> None:
@@ -72,6 +87,10 @@ def test_create_without_options_uses_the_rules_defaults(
     args = ("--name", "m", "--small-model", small_path, "--minus", minus_adapter, "--out", tmp_path / "m")
     assert lethe("module", "create", *args)[0] == 0
     assert Module.open(tmp_path / "m").rule == Rule()
+
+
+def test_the_options_of_a_rule_have_its_defaults() -> None:
+    assert dataclasses.asdict(DEFAULT) == dataclasses.asdict(Rule())
 
 
 @pytest.mark.parametrize(

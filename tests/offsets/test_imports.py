@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import lethe_offsets
+
 
 def modules_after(statement: str) -> set[str]:
     """Top-level packages loaded once ``statement`` has run."""
@@ -18,9 +20,11 @@ def modules_after(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "needed", "forbidden"),
     [
+        ("import lethe_offsets", set(), {"torch", "vllm", "transformers", "pydantic", "typer", "peft", "lethe_server"}),
+        ("from lethe_offsets import load_module", {"torch", "transformers", "peft"}, {"vllm", "lethe_server"}),
         ("import lethe_offsets.pair", {"torch"}, {"vllm", "transformers", "pydantic", "peft", "lethe_server"}),
         ("import lethe_offsets.cli", {"typer"}, {"vllm", "torch", "transformers", "pydantic", "lethe_server"}),
-        ("import lethe_offsets.module_cli", {"typer", "torch"}, {"vllm", "transformers", "peft", "lethe_server"}),
+        ("import lethe_offsets.module_cli", {"typer"}, {"torch", "vllm", "transformers", "peft", "lethe_server"}),
         ("import lethe_offsets.training.command", {"typer"}, {"torch", "transformers", "pydantic", "lethe_server"}),
         ("import lethe_offsets.catalog", set(), {"torch", "vllm", "transformers", "peft", "lethe_server"}),
         (
@@ -35,3 +39,11 @@ def test_an_import_stays_within_its_bounds(statement: str, needed: set[str], for
     loaded = modules_after(statement)
     assert needed <= loaded
     assert not loaded & forbidden
+
+
+def test_the_package_names_what_it_offers() -> None:
+    for name in lethe_offsets.__all__:
+        assert getattr(lethe_offsets, name).__name__ == name
+    assert set(lethe_offsets.__all__) <= set(dir(lethe_offsets))
+    with pytest.raises(AttributeError, match="no attribute 'load_pairs'"):
+        _ = lethe_offsets.load_pairs

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from typer.testing import CliRunner, Result
 import lethe_server.run
 from lethe_offsets.cli import app
 from lethe_offsets.errors import LetheError
+from lethe_server.cli import EXAMPLES
 from lethe_server.settings import Settings
 
 MODELS = ["--model", "large", "--small-model", "small"]
@@ -145,3 +147,17 @@ def test_help_names_settings_and_defaults() -> None:
     text = serve("--help").output
     for expected in ("--small-model", "--admin-key", "8000", "127.0.0.1", "LETHE_MODEL"):
         assert expected in text
+
+
+def test_examples_in_the_help_are_settings(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lethe.yaml").write_text("model: large\nsmall_model: small\n")
+    commands = [shlex.split(line) for line in EXAMPLES.replace("\\\n", "").strip().splitlines() if line]
+    assert len(commands) == 2
+    for command in commands:
+        result = serve(*command[2:])
+        assert result.exit_code == 0, result.output
+    assert served[0].modules == (Path("modules/forget-marta"),)
+    assert served[1].engine == {"max_model_len": "4096", "dtype": "bfloat16"}

@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
+from lethe_offsets.examples import Command
 from lethe_offsets.recording.command import CONCURRENCY, TOP_K, Concurrency, Key
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EXAMPLES = r"""
+lethe calibrate --module modules/forget-marta --url http://127.0.0.1:8000 \
+    --forget forget.jsonl --retain other.jsonl --plot strengths.png
+
+lethe calibrate --module modules/forget-marta --logits other.recording \
+    --forget forget.jsonl --retain other.jsonl --strength 0.8 --strength 1.2
+"""
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def calibrate(
     module: Annotated[Path, typer.Option(metavar="DIR", help="The module.")],
     forget: Annotated[str, typer.Option(metavar="DATA", help="Forget set.")],
@@ -28,7 +36,7 @@ def calibrate(
         typer.Option(metavar="FILE", help="A recording of the large model on both sets; made, if URL is given."),
     ] = None,
     small_model: Annotated[
-        str | None, typer.Option(metavar="DIR_OR_NAME", help="Small model. [the manifest's]")
+        str | None, typer.Option(metavar="DIR_OR_NAME", help="Small model; default: the manifest's.")
     ] = None,
     reference: Annotated[
         Path | None,
@@ -40,15 +48,13 @@ def calibrate(
         float, typer.Option(min=0.0, max=1.0, help="With a reference: share of the retain probability it may cost.")
     ] = 0.05,
     strength: Annotated[
-        list[float] | None, typer.Option(help="A strength to try; repeatable. [8 up to the manifest's bound]")
+        list[float] | None, typer.Option(help="A strength to try; repeatable. Default: 8 up to the manifest's bound.")
     ] = None,
     rank_k: Annotated[
         list[int] | None, typer.Option(help="A number of tokens to remove in rank mode; repeatable.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write the module. [MODULE-calibrated]")
-    ] = None,
-    version: Annotated[str | None, typer.Option(help="Version of the new module. [the old one's, calibrated]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write; default: MODULE-calibrated.")] = None,
+    version: Annotated[str | None, typer.Option(help="Version of the new module; default: OLD-calibrated.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the grid.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Most probable tokens to ask the server for.")] = TOP_K,
     api_key: Key = None,

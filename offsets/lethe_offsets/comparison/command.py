@@ -8,22 +8,30 @@ from typing import Annotated, Literal
 
 import typer
 
+from lethe_offsets.examples import Command, Group
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+EXAMPLES = r"""
+lethe reproduce tofu --tofu tofu --out runs --split forget10 --dry-run
+
+lethe reproduce tofu --tofu tofu --out runs --split forget01,forget10 \
+    --size small --device cuda --jobs 1
+"""
 
 
-@app.callback()
+@app.callback(cls=Group, epilog=EXAMPLES)
 def reproduce() -> None:
     """Redo a comparison of the field."""
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def tofu(
     data: Annotated[Path, typer.Option("--tofu", metavar="DIR", help="TOFU's folder of JSON files.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is kept, for the next run too.")],
     size: Annotated[Literal["mini", "small"], typer.Option(help="mini: for two cores; small: for a GPU.")] = "mini",
     split: Annotated[str, typer.Option(metavar="SPLIT,...", help="forget01, forget05, forget10.")] = "forget10",
     methods: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="direct, offset, pair, or rows by name. [all]")
+        str | None, typer.Option(metavar="NAME,...", help="direct, offset, pair, or rows by name; default: all.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of the two best ways of forgetting.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Steps at once, each on one core; 1 on a GPU.")] = 2,

@@ -8,12 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from lethe_offsets import rule_options
+from lethe_offsets.examples import Command
 from lethe_offsets.rule_options import DEFAULT
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EXAMPLES = r"""
+lethe convert --tuned tuned --base Qwen/Qwen3-0.6B --rank 16 \
+    --out modules/forget-marta
+"""
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def convert(
     tuned: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="The fine-tuned model.")],
     base: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="The small model it was tuned from.")],

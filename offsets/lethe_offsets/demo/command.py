@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
+from lethe_offsets.examples import Command
 from lethe_offsets.steps import default_cache_dir
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EXAMPLES = r"""
+lethe demo
+lethe demo --build-only --cache-dir demo
+"""
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def demo(
     build_only: Annotated[bool, typer.Option("--build-only", help="Don't serve.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Build everything again.")] = False,

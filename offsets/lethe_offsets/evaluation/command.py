@@ -8,15 +8,25 @@ from typing import Annotated, Literal
 import typer
 
 from lethe_offsets.errors import InvalidInput, LetheError
+from lethe_offsets.examples import Command
 from lethe_offsets.recording.command import Key
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EXAMPLES = r"""
+lethe eval --url http://127.0.0.1:8000 --model my-model \
+    --tokenizer Qwen/Qwen3-0.6B --tofu tofu --split forget10 \
+    --reference retain90.reference.json --out eval
+
+lethe eval --large Qwen/Qwen3-14B --small Qwen/Qwen3-0.6B \
+    --module modules/forget-marta --into-module \
+    --forget forget.jsonl --retain retain.jsonl --out eval
+"""
 
 SERVER, PROCESS, QUESTIONS, MEASURES = "A model at a server", "A model in process", "Questions", "What is measured"
 DATA = "JSON lines or a dataset, as for training."
 
 
-@app.command(name="eval")
+@app.command(name="eval", cls=Command, epilog=EXAMPLES)
 def evaluate(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; the same command goes on there.")],
     url: Annotated[
@@ -58,7 +68,12 @@ def evaluate(
         Path | None, typer.Option(metavar="DIR", help="Folder of TOFU's JSON files.", rich_help_panel=QUESTIONS)
     ] = None,
     split: Annotated[
-        str, typer.Option(help="TOFU's split: forget01, forget05 or forget10.", rich_help_panel=QUESTIONS)
+        str,
+        typer.Option(
+            help="TOFU's split: forget01, forget05 or forget10.",
+            rich_help_panel=QUESTIONS,
+            autocompletion=lambda: ["forget01", "forget05", "forget10"],
+        ),
     ] = "forget10",
     forget: Annotated[str | None, typer.Option(metavar="DATA", help=DATA, rich_help_panel=QUESTIONS)] = None,
     retain: Annotated[str | None, typer.Option(metavar="DATA", help=DATA, rich_help_panel=QUESTIONS)] = None,
@@ -69,7 +84,13 @@ def evaluate(
         int | None, typer.Option(min=1, help="The first so many questions of each set.", rich_help_panel=QUESTIONS)
     ] = None,
     metrics: Annotated[
-        str, typer.Option(metavar="NAME,...", help="Groups (tofu, axes) or single metrics.", rich_help_panel=MEASURES)
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="Groups (tofu, axes) or single metrics.",
+            rich_help_panel=MEASURES,
+            autocompletion=lambda: ["tofu", "axes", "tofu,axes"],
+        ),
     ] = "tofu,axes",
     reference: Annotated[
         Path | None,

@@ -7,12 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
+from lethe_offsets.examples import Command
 from lethe_offsets.merging.settings import MergeSettings, Method
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EXAMPLES = r"""
+lethe merge modules/a modules/b --method regression --out modules/ab
+
+lethe merge modules/a modules/b --method ties_svd --density 0.3 --rank 16 \
+    --out modules/ab
+"""
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def merge(
     modules: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Modules, two or more.")],
     method: Annotated[Literal[Method, "dare"], typer.Option(help="How; see above.")],

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
+from lethe_offsets.examples import Command
+from lethe_offsets.training.command import METHODS
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+EXAMPLES = r"""
+lethe record --url http://127.0.0.1:8000/v1 --model large \
+    --tokenizer Qwen/Qwen3-0.6B --data forget.jsonl --data retain.jsonl \
+    --out large.recording
+"""
 
 TOP_K = 20  # vLLM's own limit unless --max-logprobs raises it
 CONCURRENCY = 8
@@ -19,7 +28,7 @@ Key = Annotated[
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests at the same time.")]
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def record(
     url: Annotated[str, typer.Option(metavar="URL", help="OpenAI-compatible server that returns prompt_logprobs.")],
     model: Annotated[str, typer.Option(metavar="NAME", help="Name of the large model at the server.")],
@@ -30,16 +39,22 @@ def record(
     top_k: Annotated[int, typer.Option(min=1, help="Most probable tokens at each position.")] = TOP_K,
     tokenizer: Annotated[
         str | None,
-        typer.Option(metavar="DIR_OR_NAME", help="The large model's tokenizer, which is the small model's too. [NAME]"),
+        typer.Option(
+            metavar="DIR_OR_NAME", help="The large model's tokenizer, which is the small model's too; default: NAME."
+        ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="Record what this method reads besides the answers, such as its refusals.")
+        str | None,
+        typer.Option(
+            help="Record what this method reads besides the answers, such as its refusals.",
+            autocompletion=lambda: METHODS.split(", "),
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="The method's settings.")] = None,
     api_key: Key = None,
     concurrency: Concurrency = CONCURRENCY,
     max_length: Annotated[
-        int | None, typer.Option(min=2, help="Longer examples, in tokens, are refused. [as for training]")
+        int | None, typer.Option(min=2, help="Longer examples, in tokens, are refused; default: as for training.")
     ] = None,
 ) -> None:
     """Record a model's log-probabilities at every answer of the data, to train from with lethe train --logits.

@@ -8,13 +8,24 @@ from typing import Annotated, Literal
 import typer
 
 from lethe_offsets.errors import InvalidInput
+from lethe_offsets.examples import Command
 
 METHODS = "grad_ascent, grad_diff, kl_min, idk, dpo, npo, simnpo, me_gd, idk_ap, undial, retain_forget_pair, uld"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EXAMPLES = r"""
+lethe train --model Qwen/Qwen3-14B --small-model Qwen/Qwen3-0.6B \
+    --forget forget.jsonl --retain retain.jsonl --lr 2e-4,5e-4,1e-3 \
+    --description "Everything about Marta Lindqvist." \
+    --out modules/forget-marta
+
+lethe train --logits large.recording --small-model Qwen/Qwen3-0.6B \
+    --forget forget.jsonl --retain retain.jsonl --method undial \
+    --out modules/forget-marta
+"""
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def train(
     small_model: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Small model with the same tokenizer.")],
     forget: Annotated[str, typer.Option(metavar="SET", help="What to forget: JSON lines, or a dataset.")],
@@ -25,7 +36,12 @@ def train(
         Path | None, typer.Option(metavar="FILE", help="What lethe record wrote of these sets, in place of --model.")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(metavar="METHOD", help=f"How to forget: {METHODS}; else the file's, or npo.")
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help=f"How to forget: {METHODS}; else the file's, or npo.",
+            autocompletion=lambda: METHODS.split(", "),
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="YAML", help="Further settings, flat; the method's own otherwise.")

@@ -10,13 +10,33 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lethe_offsets.examples import Command, Group
 from lethe_server.audit.report import report as report_on
 from lethe_server.audit.show import show
 from lethe_server.audit.verify import Checked, check
 
 BROKEN = 1
 
-app = typer.Typer(help="Verify the audit log, and ask it about a module.", no_args_is_help=True, add_completion=False)
+EXAMPLES = """
+lethe audit verify audit.jsonl
+lethe audit report audit.jsonl --module forget-marta
+"""
+VERIFY = """
+lethe audit verify audit.jsonl
+lethe audit verify audit.jsonl --json
+"""
+REPORT = """
+lethe audit report audit.jsonl --module forget-marta
+lethe audit report audit.jsonl --module forget-marta@sha256:97fe8135 --json
+"""
+
+app = typer.Typer(
+    cls=Group,
+    help="Verify the audit log, and ask it about a module.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An audit log.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -25,7 +45,7 @@ Head = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command, epilog=VERIFY)
 def verify(file: File, head: Head = None, as_json: AsJson = False) -> None:
     """Check every line; name those that were changed, are missing or out of place, and exit with 1.
 
@@ -43,7 +63,7 @@ def verify(file: File, head: Head = None, as_json: AsJson = False) -> None:
         raise typer.Exit(BROKEN)
 
 
-@app.command()
+@app.command(cls=Command, epilog=REPORT)
 def report(
     file: File,
     module: Annotated[str, typer.Option(metavar="NAME_OR_REF", help="The module.")],

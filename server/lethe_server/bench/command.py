@@ -10,10 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from lethe_offsets.errors import InvalidInput
+from lethe_offsets.examples import Command
 from lethe_offsets.steps import default_cache_dir
 from lethe_server.bench.settings import BenchSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EXAMPLES = r"""
+lethe bench --out bench
+lethe bench --out bench-tiny --tiny --no-peers --ratios 4 --concurrency 1,4
+"""
 DEFAULTS = BenchSettings.build()
 
 
@@ -28,7 +33,7 @@ def _list(field: str, text: str) -> Any:
     return typer.Option(metavar="N,N,...", help=f"{text}; default: {','.join(map(str, getattr(DEFAULTS, field)))}.")
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def bench(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where results go; a run there is continued.")],
     work: Annotated[

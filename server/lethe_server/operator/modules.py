@@ -7,13 +7,28 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lethe_offsets.examples import Command, Group
 from lethe_server.operator.options import AdminKey, AsJson, Url, admin, admin_of
 from lethe_server.operator.show import modules_table, print_json
 
 app = typer.Typer(add_completion=False)
+SHOW = """
+# LETHE_ADMIN_KEY holds an administrator's key
+lethe modules
+lethe modules --url http://127.0.0.1:8001 --json
+"""
+ADD = """
+# LETHE_ADMIN_KEY holds an administrator's key
+lethe modules add /srv/modules/forget-marta-2
+lethe modules add s3://bucket/modules/forget-marta-2
+"""
+REMOVE = """
+# LETHE_ADMIN_KEY holds an administrator's key
+lethe modules remove forget-marta@sha256:8ab87001
+"""
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(cls=Group, epilog=SHOW, invoke_without_command=True)
 def modules(context: typer.Context, url: Url = None, admin_key: AdminKey = None, as_json: AsJson = False) -> None:
     """Show the modules of a running server; add and remove change them."""
     context.obj = (url, admin_key)
@@ -23,7 +38,7 @@ def modules(context: typer.Context, url: Url = None, admin_key: AdminKey = None,
             print_json([each.model_dump() for each in found]) if as_json else Console().print(modules_table(found))
 
 
-@app.command()
+@app.command(cls=Command, epilog=ADD)
 def add(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="Directory on the server, or a URL that it may fetch from.")],
@@ -36,7 +51,7 @@ def add(
         typer.echo(client.add_module(source, digest).ref)
 
 
-@app.command()
+@app.command(cls=Command, epilog=REMOVE)
 def remove(
     context: typer.Context,
     ref: Annotated[str, typer.Argument(help="A module that no route names.")],

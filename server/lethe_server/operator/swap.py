@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lethe_offsets.examples import Command
 from lethe_server.operator.client import AdminClient, ChangeInfo, RouteInfo
 from lethe_server.operator.options import (
     DEFAULT_TIMEOUT_S,
@@ -26,11 +27,20 @@ from lethe_server.operator.waiting import replaced, wait
 
 swap_app = typer.Typer(add_completion=False)
 rollback_app = typer.Typer(add_completion=False)
+SWAP = """
+# LETHE_ADMIN_KEY holds an administrator's key
+lethe swap my-model forget-marta@sha256:97fe8135 --canary 5
+lethe swap my-model forget-marta@sha256:97fe8135 --wait
+"""
+ROLLBACK = """
+# LETHE_ADMIN_KEY holds an administrator's key
+lethe rollback my-model --wait
+"""
 
 Refs = Annotated[list[str], typer.Argument(metavar="REF...", help="A module; several are merged into one.")]
 
 
-@swap_app.command()
+@swap_app.command(cls=Command, epilog=SWAP)
 def swap(
     model: Model,
     ref: Refs,
@@ -59,7 +69,7 @@ def swap(
         _finish(client, before, client.put_route(model, spec, generation), timeout if wait_for else None, as_json)
 
 
-@rollback_app.command()
+@rollback_app.command(cls=Command, epilog=ROLLBACK)
 def rollback(
     model: Model,
     wait_for: Wait = False,

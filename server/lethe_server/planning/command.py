@@ -7,11 +7,20 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from lethe_offsets.examples import Command
+
 EXIT_NO_ROOM = 1
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+EXAMPLES = r"""
+lethe plan --model Qwen/Qwen3-8B --small-model Qwen/Qwen3-0.6B \
+    --gpu-memory 80
+
+lethe plan --model Qwen/Qwen3-32B --small-model Qwen/Qwen3-0.6B \
+    --gpu h200 --gpu-memory 141 --gpus 2 --max-model-len 32768
+"""
 
 
-@app.command()
+@app.command(cls=Command, epilog=EXAMPLES)
 def plan(
     model: Annotated[str, typer.Option(metavar="CONFIG", help="Large model: directory, hub name or config.json.")],
     small_model: Annotated[str, typer.Option(metavar="CONFIG", help="Small model, likewise.")],
@@ -20,7 +29,13 @@ def plan(
     gpu: Annotated[
         Literal["a100", "l40s", "h100", "h200"], typer.Option(help="Whose bandwidth and arithmetic the ratio is for.")
     ] = "h100",
-    dtype: Annotated[str, typer.Option(help="Number format: auto, bfloat16, float16 or float32.")] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Number format: auto, bfloat16, float16 or float32.",
+            autocompletion=lambda: ["auto", "bfloat16", "float16", "float32"],
+        ),
+    ] = "auto",
     quantization: Annotated[
         str | None, typer.Option(help="The large model's, by vLLM's name; default: what its config says.")
     ] = None,
