@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +12,9 @@ import tiny
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
+
+if TYPE_CHECKING:
+    from lethe_offsets.notebook import Pair
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +53,13 @@ def made_module(
 def module_path(made_module: Module, tmp_path: Path) -> Path:
     """A copy of ``made_module`` for the test to change."""
     return Path(shutil.copytree(made_module.path, tmp_path / "module"))
+
+
+@pytest.fixture(scope="session")
+def pair(made_module: Module, small_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """``made_module`` in process, beside a large model; don't change it."""
+    from lethe_offsets.notebook import load_pair  # seconds to import
+    from lethe_offsets.training.reference import load_model, load_tokenizer
+
+    path = tiny.build_large(tmp_path_factory.mktemp("large"))
+    return load_pair(made_module, small_path, load_model(path), load_tokenizer(path))

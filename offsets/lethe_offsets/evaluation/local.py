@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import Module
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from lethe_offsets.digests import small_model_digest, tokenizer_digest
-from lethe_offsets.errors import InvalidInput, ModuleIncompatible
+from lethe_offsets.beside import ensemble_beside
+from lethe_offsets.digests import small_model_digest
 from lethe_offsets.evaluation.generation import generate
 from lethe_offsets.evaluation.models import Pair, Scored
 from lethe_offsets.evaluation.scoring import score
-from lethe_offsets.manifest import LANES
 from lethe_offsets.module import Module as ForgetModule
 from lethe_offsets.training.large import sound_model, sound_tokenizer
 from lethe_offsets.training.progress import Report, silent
-from lethe_offsets.training.reference import ReferenceEnsemble, load_lane, special_ids
+from lethe_offsets.training.reference import ReferenceEnsemble
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,21 +42,10 @@ class Local:
     ) -> Local:
         """The target with a forget module, whose large model they share. strength: another than the module's.
 
-        Raises InvalidInput where there is no such small model or strength, ModuleIncompatible for a module made for
-        another small model or tokenizer.
+        Raises as ``ensemble_beside``.
         """
-        manifest, (low, high) = module.manifest, module.manifest.strength_bounds
-        if (found := small_model_digest(small)) != manifest.small_model.digest:
-            raise ModuleIncompatible("small", str(small), f"{manifest.small_model.id}, for which {module.name} is made")
-        if tokenizer_digest(target.tokenizer) != manifest.tokenizer_digest:
-            raise ModuleIncompatible("large", target.tokenizer.name_or_path, f"a model with {small}'s tokenizer")
-        if strength is not None and not low <= strength <= high:
-            raise InvalidInput("strength", strength, f"{low:g} to {high:g}, the bounds of {module.name}")
-        large = target.ensemble.large
-        plus, minus = (_placed(load_lane(small, module.lanes.get(lane)), large) for lane in LANES)
-        rule = module.rule if strength is None else replace(module.rule, strength=strength)
-        ensemble = ReferenceEnsemble(large, plus, minus, rule, special_ids(large, target.tokenizer))
-        identity = f"{module.ref} {found} {target.identity} {rule}"
+        ensemble = ensemble_beside(target.ensemble.large, target.tokenizer, small, module, strength)
+        identity = f"{module.ref} {module.manifest.small_model.digest} {target.identity} {ensemble.rule}"
         return cls(name, identity, target.tokenizer, ensemble)
 
     def score(self, pairs: Sequence[Pair], whole: bool = False, report: Report = silent) -> list[Scored]:
@@ -82,10 +69,6 @@ class Local:
 def plain(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of an answer, without special tokens and spaces around it."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
-
-
-def _placed(lane: Module, large: PreTrainedModel) -> Module:
-    return lane.to(large.device, large.dtype)
 
 
 def _stops(ensemble: ReferenceEnsemble, tokenizer: PreTrainedTokenizerBase) -> set[int]:
