@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
-from lethe_server.errors import GenerationFailed, UnroutedRequest
+from lethe_server.errors import EngineDied, GenerationFailed, UnroutedRequest
 from lethe_server.metrics import Metrics
 from lethe_server.residents import Resident
 from lethe_server.scope import RequestScope, admitted
@@ -23,7 +23,6 @@ READABLE = frozenset(
         "is_running",
         "is_stopped",
         "errored",
-        "dead_error",
         "check_admission",
         "check_health",
         "is_tracing_enabled",
@@ -44,13 +43,18 @@ class Door:
             raise AttributeError(f"{name} does not pass the door")
         return getattr(self._client, name)
 
+    @property
+    def dead_error(self) -> EngineDied:
+        """What vLLM's serving classes raise for a request that finds the engine dead."""
+        return EngineDied()
+
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, *, lora_request: Any = None, **options: Any
     ) -> AsyncGenerator[Any, None]:
         """vLLM's ``generate`` for the resident that the current request was routed to.
 
-        Raises UnroutedRequest unless ``lora_request`` is that resident's; GenerationFailed, while iterating, when the
-        engine ends the request with an error.
+        Raises UnroutedRequest unless ``lora_request`` is that resident's; while iterating, GenerationFailed when the
+        engine ends the request with an error, EngineDied when it ends itself.
         """
         scope, resident = admitted(lora_request)
         return self._answer(scope, resident, prompt, sampling_params, request_id, options)
@@ -69,7 +73,7 @@ class Door:
         # Under its own name, not its public one: vLLM keeps prefix caches apart by the adapter's name.
         request = None if resident.loaded is None else resident.loaded.request(resident.loaded.name)
         heard = None if self._shadows is None else self._shadows.listen(scope, sampling_params)
-        with resident.lease(), scope.generation():
+        with resident.lease(), scope.generation(), self._alive():
             outputs = self._client.generate(prompt, sampling_params, request_id, lora_request=request, **options)
             last: Any = None
             async with aclosing(outputs):
@@ -84,6 +88,16 @@ class Door:
             self._measure(scope, resident, last)
             if self._shadows is not None and heard is not None:
                 self._shadows.compare(scope, heard)
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """What fails within the block because the engine died raises EngineDied."""
+        try:
+            yield
+        except Exception as err:
+            if self._client.errored:
+                raise EngineDied from err
+            raise
 
     def _measure(self, scope: RequestScope, resident: Resident, last: Any) -> None:
         """last: the final RequestOutput of a generation; its times are missing where vLLM keeps no statistics.

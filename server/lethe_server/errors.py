@@ -87,7 +87,10 @@ class NotReady(LetheError):
 
 
 class EngineDied(LetheError):
-    """The engine ended while the server ran."""
+    """The engine ended while the server ran, which ends with it. cause: how its process ended, if that is known."""
+
+    def __init__(self, cause: str = "") -> None:
+        super().__init__(f"the engine died{f': {cause}' if cause else ', and this server ends'}")
 
 
 class BadOption(LetheError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,6 +12,7 @@ from lethe_offsets.errors import LetheError
 from lethe_server.access_log import note_caller
 from lethe_server.audit.auditor import Auditor
 from lethe_server.auth import Keyring, is_administration
+from lethe_server.errors import NotReady
 from lethe_server.http_errors import error_response
 from lethe_server.metrics import Metrics
 from lethe_server.routing import RouteTable
@@ -93,3 +96,27 @@ class BodyLimit:
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"the body is larger than {self._max_bytes} bytes")
+
+
+class CutOff:
+    """The outermost layer of a server that ends: a request that outlasts the grace period is told so, where it can be.
+
+    uvicorn cancels such requests, and would answer in plain text and log each one's stack.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if not started:
+                await error_response(NotReady("the server ends and could not wait any longer"))(scope, receive, send)

@@ -40,6 +40,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {  # the nearest base of an error de
     server.GenerationFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
     server.UnroutedRequest: HTTPStatus.INTERNAL_SERVER_ERROR,
     server.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    server.EngineDied: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 TYPES = {  # OpenAI's and vLLM's names of these classes of errors
     HTTPStatus.BAD_REQUEST: "BadRequestError",

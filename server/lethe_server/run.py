@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import resource
 import signal
 import socket
 from argparse import Namespace
@@ -22,15 +23,20 @@ from lethe_offsets.signing import check_keys
 from lethe_server import app as application
 from lethe_server import logs, options
 from lethe_server.catalog.prefixes import Allowlist
+from lethe_server.connections import BoundedConnection
 from lethe_server.engine.parsers import load_parsers
 from lethe_server.engine.service import OffsetEngine
 from lethe_server.engine.spec import EngineSpec
 from lethe_server.errors import EngineDied, StartupFailed
+from lethe_server.gate import CutOff
 from lethe_server.keys_file import read_entries
 from lethe_server.settings import Settings
 from lethe_server.state.first import check_protected, read_first
 
-ENGINE_CHECK_S = 5.0
+LAST_WORD_S = 1.0  # in which a server without its engine still says so to whoever asks
+LAST_ANSWERS_S = 5.0  # in which clients may take their last answers
+STALLED_S = 60.0  # how long a client may take nothing of what is sent to it
+NUM_FILES = 65536  # a connection is one
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
 
@@ -57,6 +63,7 @@ def run(settings: Settings) -> None:
         logs.configure(chosen.frontend.uvicorn_log_level, settings.log_format)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter's
         load_parsers(chosen)
+        allow_files()
         _check(settings)
         with contextlib.ExitStack() as until_the_end:
             listening = [until_the_end.enter_context(bound_socket(settings.host, port)) for port in settings.ports]
@@ -99,6 +106,14 @@ def _check(settings: Settings) -> None:
         store.get_module(ref)
 
 
+def allow_files() -> None:
+    """Raise the number of files this process may have open, as far as it may; 1,024 is a usual start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = NUM_FILES if hard == resource.RLIM_INFINITY else min(NUM_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def bound_socket(host: str, port: int) -> socket.socket:
     """Take the port before the engine starts. Raises StartupFailed when that is not possible."""
     with contextlib.ExitStack() as unless_bound:
@@ -106,6 +121,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             bound = unless_bound.enter_context(socket.socket(family, kind, protocol))
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections take it over from the socket they come in by
+                bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * STALLED_S))
             bound.bind(address)
         except OSError as err:
             raise StartupFailed(f"can't listen on {host}:{port}: {err.strerror or err}") from err
@@ -144,28 +161,29 @@ async def _serve(settings: Settings, chosen: options.Options, listening: list[so
 
 async def _serve_while_alive(server: _Server, engine: OffsetEngine, listening: list[socket.socket]) -> None:
     """Raises EngineDied when the engine died; what it was answering has then failed."""
-    death = asyncio.create_task(_engine_death(server, engine))
+    death = asyncio.create_task(_end_with_engine(server, engine))
     try:
         await server.serve(sockets=listening)
     finally:
         death.cancel()
     if death.done() and not death.cancelled():
-        raise EngineDied(f"the engine died: {death.result()}")
+        raise death.result()
 
 
-async def _engine_death(server: _Server, engine: OffsetEngine) -> Exception:
-    while True:
-        await asyncio.sleep(ENGINE_CHECK_S)
-        try:
-            await engine.check()
-        except Exception as err:
-            server.should_exit = server.force_exit = True
-            return err
+async def _end_with_engine(server: _Server, engine: OffsetEngine) -> EngineDied:
+    died = await engine.death()
+    log.error("%s; the server ends", died)
+    server.config.timeout_graceful_shutdown = math.ceil(LAST_ANSWERS_S)
+    await asyncio.sleep(LAST_WORD_S)
+    server.stop()
+    return died
 
 
 def _uvicorn_config(app: FastAPI, settings: Settings, frontend: Namespace) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        CutOff(app),
+        http=BoundedConnection,
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,  # ours say more

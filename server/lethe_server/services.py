@@ -22,7 +22,7 @@ from lethe_server.routing import RouteTable
 class Services:
     """The parts of one application.
 
-    engine_check: raises when the engine died. engine_registry: where vLLM keeps its metrics.
+    engine_check: raises EngineDied. engine_registry: where vLLM keeps its metrics.
     """
 
     residents: Residents
@@ -36,15 +36,8 @@ class Services:
     engine_registry: CollectorRegistry
     vllm_version: str
 
-    async def check_alive(self) -> None:
-        """Raises NotReady when the engine died."""
-        try:
-            await self.engine_check()
-        except Exception as err:
-            raise NotReady(f"the engine died: {err}") from err
-
     async def check_ready(self) -> None:
-        """Raises NotReady with the reason: also while something else is declared than what is served.
+        """Raises EngineDied, and NotReady with the reason: also while something else is declared than what is served.
 
         A module is resident only once its probe in the engine has passed.
         """
@@ -54,7 +47,7 @@ class Services:
             declared, served = self.reconciler.declared, self.reconciler.served
             why = f": {self.reconciler.error}" if self.reconciler.error else ""
             raise NotReady(f"generation {declared.generation} is declared, {served.generation} is served{why}")
-        await self.check_alive()
+        await self.engine_check()
 
 
 def services(request: Request) -> Services:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import signal
 import socket
@@ -12,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
@@ -109,19 +107,6 @@ def test_a_signal_while_the_engine_starts(kit: Kit, module: list[str]) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
     assert not psutil.wait_procs(children, timeout=10)[1]
-
-
-def test_a_server_whose_engine_dies_ends_with_an_error(kit: Kit, module: list[str], tmp_path: Path) -> None:
-    with serving(tmp_path, kit, module) as server:
-        children = psutil.Process(server.process.pid).children(recursive=True)
-        next(child for child in children if "EngineCore" in child.name()).kill()
-        deadline = time.monotonic() + 20
-        with server.http() as http, contextlib.suppress(httpx.TransportError):  # it may have ended by then
-            while (response := http.get("/health")).status_code == 200 and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert response.json()["error"]["code"] == 503
-        assert server.process.wait(60) == 1
-        assert server.log.read_text().splitlines()[-1].startswith("lethe: the engine died")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

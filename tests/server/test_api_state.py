@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from buckets import s3_bucket
@@ -69,8 +70,11 @@ def test_a_server_killed_in_a_change_comes_back_from_the_bucket_alone(kit: Kit, 
         work = threading.Thread(target=change, args=(server,))
         work.start()
         work.join(KILL_AFTER_S)
+        engine = psutil.Process(server.process.pid).children(recursive=True)
         server.stop(signal.SIGKILL)
         work.join()
+        assert engine
+        assert psutil.wait_procs(engine, timeout=30)[1] == []
     left = declared_whole(state, tmp_path / "read")
     assert left.generation in (1, 2, 3)
     assert (added in left.catalog) == (left.generation > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from lethe_offsets.errors import LetheError
 from lethe_server.engine.service import OffsetEngine
 from lethe_server.engine.spec import EngineSpec
 from lethe_server.errors import StartupFailed
-from lethe_server.run import bound_socket
+from lethe_server.run import NUM_FILES, allow_files, bound_socket
 
 
 class EngineReached(LetheError):
@@ -125,3 +126,13 @@ def test_a_port_that_is_taken() -> None:
 def test_a_free_port() -> None:
     with bound_socket("127.0.0.1", 0) as bound:
         assert bound.getsockname()[1] > 0
+
+
+def test_as_many_files_as_are_allowed() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
+    try:
+        allow_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(NUM_FILES, hard), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

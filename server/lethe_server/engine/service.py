@@ -8,9 +8,10 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lethe_offsets.errors import InvalidInput, LetheError
 from lethe_offsets.module import Module
@@ -18,12 +19,17 @@ from lethe_offsets.pair import Rule
 from lethe_offsets.small_model import SmallModelFacts
 from lethe_offsets.sums import WEIGHTS_FILE
 from lethe_server.engine import checks, tracing
+from lethe_server.engine.death import cause_of_death
 from lethe_server.engine.families import check_linear_layers
 from lethe_server.engine.fuse import fuse_lanes
+from lethe_server.engine.orphans import end_children_with_us
 from lethe_server.engine.reading import Reading
 from lethe_server.engine.spec import EngineSpec, vllm_options
+from lethe_server.errors import EngineDied
 
 PREPARED_POLL_S = 0.01
+DEATH_POLL_S = 0.25
+T = TypeVar("T")
 
 
 class EngineStartError(LetheError):
@@ -106,6 +112,7 @@ class OffsetEngine:
         """Raises InvalidInput for models that can't be held together, EngineStartError when vLLM gives up."""
         options, small = await asyncio.to_thread(prepare, spec)
         os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"  # how the scheduler learns of unsound rows
+        end_children_with_us()
         from vllm import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -122,7 +129,7 @@ class OffsetEngine:
         engine = cls(spec, client, small)
         if compat.on_cpu() and checks.compiles(spec.options):
             try:
-                await client.collective_rpc("lethe_warm_up")
+                await engine._call("lethe_warm_up")
             except BaseException:
                 await asyncio.shield(engine.close())
                 raise
@@ -156,27 +163,27 @@ class OffsetEngine:
         """A variant is probed with the module's own strength: its own may be 0."""
         await self._register(loaded.adapter_id, loaded.module.rule, plus_rank)
         await self._prepare(loaded)
-        await self.client.add_lora(loaded.request(loaded.name))
+        await self._answered(self.client.add_lora(loaded.request(loaded.name)))
         await self.probe(loaded)
         if loaded.strength is not None:
             await self._register(loaded.adapter_id, replace(loaded.module.rule, strength=loaded.strength), plus_rank)
-        await self.client.collective_rpc("lethe_count", args=(loaded.adapter_id,))
+        await self._call("lethe_count", loaded.adapter_id)
 
     async def _register(self, adapter_id: int, rule: Rule, plus_rank: int) -> None:
         from lethe_server.engine.worker import rule_arguments
 
-        await self.client.collective_rpc("lethe_register_rule", args=rule_arguments(adapter_id, rule, plus_rank))
+        await self._call("lethe_register_rule", *rule_arguments(adapter_id, rule, plus_rank))
 
     async def _prepare(self, loaded: LoadedModule) -> None:
         """Wait until every worker has read the adapter; the engine's loop goes on meanwhile."""
-        await self.client.collective_rpc("lethe_prepare", args=(loaded.adapter_id, loaded.adapter_path))
-        while not all(await self.client.collective_rpc("lethe_prepared", args=(loaded.adapter_id,))):
+        await self._call("lethe_prepare", loaded.adapter_id, loaded.adapter_path)
+        while not all(await self._call("lethe_prepared", loaded.adapter_id)):
             await asyncio.sleep(PREPARED_POLL_S)
 
     async def unload(self, loaded: LoadedModule) -> None:
         """Free the module's slot and memory; no request may be running on it."""
-        await self.client.remove_lora(loaded.adapter_id)
-        await self.client.collective_rpc("lethe_forget", args=(loaded.adapter_id,))
+        await self._answered(self.client.remove_lora(loaded.adapter_id))
+        await self._call("lethe_forget", loaded.adapter_id)
         await asyncio.to_thread(shutil.rmtree, loaded.adapter_path, ignore_errors=True)
 
     async def probe(self, loaded: LoadedModule) -> float:
@@ -197,16 +204,43 @@ class OffsetEngine:
 
         scores: list[float] = []
         for prompt in prompts:
-            scores += await probe.prompt_scores(self.client, prompt, request, f"{PROBE_PREFIX}{next(self._probes)}")
+            request_id = f"{PROBE_PREFIX}{next(self._probes)}"
+            scores += await self._answered(probe.prompt_scores(self.client, prompt, request, request_id))
         return scores
 
     async def read(self) -> Reading:
         """What was counted since the last call. All ranks see the same rows, so one is asked for its answer."""
-        return Reading.of((await self.client.collective_rpc("lethe_read"))[0])
+        return Reading.of((await self._call("lethe_read"))[0])
+
+    async def _call(self, method: str, *arguments: Any) -> list[Any]:
+        """What every worker's method of that name returns."""
+        return await self._answered(self.client.collective_rpc(method, args=arguments))
+
+    async def _answered(self, call: Coroutine[Any, Any, T]) -> T:
+        """Raises EngineDied when the engine dies meanwhile: vLLM leaves such calls waiting for ever (0.32)."""
+        task = asyncio.create_task(call)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=DEATH_POLL_S)
+                if not task.done():
+                    await self.check()
+            return task.result()
+        except Exception:
+            await self.check()
+            raise
+        finally:
+            task.cancel()
 
     async def check(self) -> None:
-        """Raises vLLM's EngineDeadError when the engine died."""
-        await self.client.check_health()
+        """Raises EngineDied."""
+        if self.client.errored:
+            raise EngineDied(cause_of_death(self.client))
+
+    async def death(self) -> EngineDied:
+        """Wait for the engine's death."""
+        while not self.client.errored:
+            await asyncio.sleep(DEATH_POLL_S)
+        return EngineDied(cause_of_death(self.client))
 
     async def close(self) -> None:
         handler = self.client.output_handler

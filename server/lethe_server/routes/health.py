@@ -15,7 +15,7 @@ router = APIRouter(tags=["health"])
 @router.get("/health")
 async def health(using: Annotated[Services, Depends(services)]) -> dict[str, str]:
     """Whether the engine lives; an engine that died doesn't come back, the process must be started again."""
-    await using.check_alive()
+    await using.engine_check()
     return {"status": "alive"}
 
 
