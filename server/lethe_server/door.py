@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from typing import Any
 
 from lethe_server.errors import EngineDied, GenerationFailed, UnroutedRequest
@@ -73,7 +73,8 @@ class Door:
         # Under its own name, not its public one: vLLM keeps prefix caches apart by the adapter's name.
         request = None if resident.loaded is None else resident.loaded.request(resident.loaded.name)
         heard = None if self._shadows is None else self._shadows.listen(scope, sampling_params)
-        with resident.lease(), scope.generation(), self._alive():
+        computing = nullcontext() if self._metrics is None else self._metrics.computing()
+        with resident.lease(), scope.generation(), self._alive(), computing:
             outputs = self._client.generate(prompt, sampling_params, request_id, lora_request=request, **options)
             last: Any = None
             async with aclosing(outputs):

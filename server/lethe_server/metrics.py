@@ -7,7 +7,7 @@ happens: hence the few buckets. vLLM's own histograms, of the whole engine, have
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -36,7 +36,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, offsets: OffsetMetrics | None = None) -> None:
         self.registry = registry
         self.offsets = offsets
-        self.shadows = ShadowMetrics(registry)
+        self.shadows = ShadowMetrics(registry, self.computing)
         self._labels: set[str] = set()
         self._answers = Counter(
             "lethe_answers_total",
@@ -110,6 +110,10 @@ class Metrics:
         elif outcome is Outcome.ABORTED or status is None:
             result = "aborted"
         self._answers.labels(result=result).inc()
+
+    def computing(self) -> AbstractContextManager[None]:
+        """The engine has something to count within the block."""
+        return nullcontext() if self.offsets is None else self.offsets.computing()
 
     def first_token(self, module: str, seconds: float) -> None:
         self._labels.add(module)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Set
+from contextlib import contextmanager
 from itertools import starmap
 from operator import add
 
@@ -55,9 +56,23 @@ class OffsetMetrics(Collector):
         self._evictions = 0
         self._models_s: float | None = None
         self._pair_s: float | None = None
+        self._num_running = 0
+        self._uncounted = asyncio.Event()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The engine has something to count within the block."""
+        self._num_running += 1
+        self._uncounted.set()
+        try:
+            yield
+        finally:
+            self._num_running -= 1
+            self._uncounted.set()
 
     def entered(self, adapter_id: int, module: str) -> None:
         """An adapter is in the engine, for modules of this name."""
+        self._uncounted.set()
         self._names[adapter_id] = module
         self._tallies.setdefault(module, Tally(0, 0, 0, 0, 0, 0.0, (0,) * len(DIVERGENCE_BOUNDS)))
 
@@ -70,14 +85,22 @@ class OffsetMetrics(Collector):
         self._tallies = {name: tally for name, tally in self._tallies.items() if made_of(name, modules)}
 
     async def follow(self) -> None:
-        """Read once a second, until cancelled."""
+        """Read once a second while there is something to count, until cancelled.
+
+        Not while there is nothing: vLLM's workers spin for a second after every call, so a steady reader would keep an
+        idle server's cores busy.
+        """
         failed = False
         while True:
+            await self._uncounted.wait()
             await asyncio.sleep(READ_S)
+            if not self._num_running:
+                self._uncounted.clear()
             try:
                 await self.update()
                 failed = False
             except Exception as err:
+                self._uncounted.set()
                 if not failed:
                     log.warning("the engine's counts can't be read: %s", str(err) or type(err).__name__)
                 failed = True

@@ -109,7 +109,8 @@ class ShadowRunner:
     ) -> None:
         try:
             await self._residents.bring_in(shadow)
-            compared = await self._compare(main, shadow, prompt, answer)
+            with self._metrics.computing():
+                compared = await self._compare(main, shadow, prompt, answer)
         except Exception as err:
             reason = err if isinstance(err, LetheError) else type(err).__name__  # others' texts may hold tokens
             log.warning("shadow %s of %s could not be compared: %s", labels.shadow, labels.model, reason)

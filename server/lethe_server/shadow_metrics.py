@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, astuple, dataclass
 from enum import Enum
 
@@ -35,9 +36,12 @@ class Result(Enum):
 
 
 class ShadowMetrics:
-    """Metrics of comparisons on a registry of the caller's."""
+    """Metrics of comparisons on a registry of the caller's. computing: a block in which the engine computes."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, computing: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        self.computing = computing
         self._shown: set[Labels] = set()
         self._comparisons = Counter(
             "lethe_shadow_comparisons_total",

@@ -105,6 +105,24 @@ async def test_an_engine_that_says_nothing_is_asked_again(monkeypatch: pytest.Mo
     following.cancel()
 
 
+async def test_an_idle_engine_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offset_metrics, "READ_S", 0.001)
+    engine = Counting()
+    offsets, metrics = made(engine)
+    following = asyncio.create_task(offsets.follow())
+    await asyncio.sleep(0.02)
+    assert engine.num_read == 0
+    with metrics.computing():
+        while engine.num_read < 3:
+            await asyncio.sleep(0.001)
+    while offsets._uncounted.is_set():
+        await asyncio.sleep(0.001)
+    read = engine.num_read
+    await asyncio.sleep(0.02)
+    assert engine.num_read <= read + 1, "the last reading comes after the end"
+    following.cancel()
+
+
 def scope(module: str, outcome: Outcome = Outcome.FINISHED) -> Any:
     class Ended:
         pass
