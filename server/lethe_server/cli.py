@@ -11,7 +11,7 @@ import typer
 
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.examples import Command
-from lethe_server import sources
+from lethe_server import sources, versions
 from lethe_server.errors import BadOption
 from lethe_server.settings import Settings
 
@@ -110,6 +110,7 @@ def serve(
         "pair_dtype": pair_dtype,
         "side_stream": side_stream,
     }
+    versions.check()
     _prepare_children()
     settings = _settings(
         {name: value for name, value in given.items() if value not in (None, [])}, config, context.args

@@ -12,10 +12,10 @@ from functools import cache
 from typing import Any, NoReturn
 
 from vllm import AsyncEngineArgs
-from vllm.entrypoints.launchers.cli_args import FrontendArgs, make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from lethe_offsets.errors import InvalidInput
+from lethe_server.engine.moved import FrontendArgs, make_arg_parser
 from lethe_server.errors import BadOption
 
 _MODULES = "modules are Lethe's adapters; see --module, --max-modules-per-batch and --max-module-rank"

@@ -1,48 +1,36 @@
-"""Every contact with a vLLM internal, and why it is needed.
+"""Contacts with vLLM's internals, and why each is needed; those with its adapters are in ``compat_adapters``.
 
-Written against 0.32 (CPU). Each function says what it relies on; the engine tests fail where that changes.
+Written against 0.32 (CPU), and run on 0.26 too. Each function says what it relies on; the engine tests fail where that
+changes.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from inspect import signature
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
 from vllm import envs
 from vllm.config import CompilationMode, CUDAGraphMode, ModelConfig, VllmConfig
-from vllm.config.lora import MaxLoRARanks
 from vllm.forward_context import get_forward_context
-from vllm.lora.request import LoRARequest
 from vllm.model_executor.layers.attention import Attention
-from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.model_loader import get_model_loader
 from vllm.model_executor.model_loader.utils import initialize_model
 from vllm.platforms import current_platform
 
 from lethe_offsets.errors import InvalidInput
-from lethe_server.engine.adapters import AdapterSlots, LayerAdapters
 from lethe_server.engine.lanes import join_lanes
 from lethe_server.engine.spec import EngineSpec, PairConfig
 
 
 def on_cpu() -> bool:
     return bool(current_platform.is_cpu())
-
-
-def adapter_rank(rank: int) -> int:
-    """The smallest adapter rank vLLM accepts that holds ``rank`` (it knows a fixed list). Raises InvalidInput."""
-    accepted = sorted(get_args(MaxLoRARanks))
-    for candidate in accepted:
-        if candidate >= rank >= 1:
-            return int(candidate)
-    raise InvalidInput("max_module_rank", rank, f"1 to {accepted[-1]}")
 
 
 def cache_folder() -> Path:
@@ -193,65 +181,6 @@ def load_small_weights(small: nn.Module, small_config: ModelConfig, prefix: str)
     loader = get_model_loader(current.load_config if current is not None else LoadConfig())
     loader.load_weights(small, small_config)
     return {f"{prefix}.{name}" for name, _ in small.named_parameters(remove_duplicate=False)}
-
-
-class AdapterNames:
-    """Maps an adapter's PEFT names onto the pair: the small model's own renames, then the pair's prefix.
-
-    vLLM asks ``hf_to_vllm_mapper`` for a rename mapper and calls its ``_map_name``.
-    """
-
-    def __init__(self, small: nn.Module, prefix: str) -> None:
-        mapper = getattr(small, "hf_to_vllm_mapper", None)
-        self._renames = None if mapper is None else mapper.get_rename_mapper()
-        self._prefix = prefix
-
-    def get_rename_mapper(self) -> AdapterNames:
-        return self
-
-    def _map_name(self, name: str) -> str | None:
-        renamed = name if self._renames is None else self._renames._map_name(name)
-        return None if renamed is None else f"{self._prefix}.{renamed}"
-
-
-def restrict_adapters(vllm_config: VllmConfig, small: nn.Module, prefix: str) -> None:
-    """Confine vLLM's adapters to the pair: its manager wraps the layers whose full names ``target_modules`` holds."""
-    if vllm_config.lora_config is not None:
-        vllm_config.lora_config.target_modules = [
-            f"{prefix}.{name}" for name, module in small.named_modules() if isinstance(module, LinearBase)
-        ]
-
-
-def install_adapter_slots(manager: Any, slots: AdapterSlots) -> None:
-    """Put our products in the place of vLLM's per-row kernels, and our storage in the place of its stacked weights."""
-    for key in manager.punica_wrapper_mapping:
-        manager.punica_wrapper_mapping[key] = slots
-    adapters: dict[Any, LayerAdapters] = {}
-    total = 0
-    for layer in manager.modules.values():
-        a_stacked, widths = layer.lora_a_stacked, [b.shape[-2] for b in layer.lora_b_stacked]
-        adapters[layer] = LayerAdapters(slots, total, a_stacked[0].shape[-1], widths)
-        total += adapters[layer].numel
-    slots.weights = torch.zeros(total, dtype=a_stacked[0].dtype, device=a_stacked[0].device)
-    for layer, own in adapters.items():
-        layer.lora_a_stacked, layer.lora_b_stacked = own.views()
-        layer.set_mapping(own)
-
-
-def adapter_reader(manager: Any, prepared: Callable[[int], Any]) -> Callable[[int, str], Any]:
-    """How ``manager`` (a worker's) reads the adapter of an id and a path; any thread may call it.
-
-    From here on the manager takes what ``prepared`` has for an id and reads only where that is None. Relies on
-    ``_load_adapter`` changing nothing but what it gives back.
-    """
-    read = manager._load_adapter
-
-    def load_adapter(request: Any) -> Any:
-        found = prepared(request.lora_int_id)
-        return read(request) if found is None else found
-
-    manager._load_adapter = load_adapter
-    return lambda adapter_id, path: read(LoRARequest(path, adapter_id, path))
 
 
 def shared_context(spec: EngineSpec) -> int:

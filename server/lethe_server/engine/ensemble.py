@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.model_executor.models.interfaces import SupportsLoRA
 
-from lethe_server.engine import compat, kernels
+from lethe_server.engine import compat, compat_adapters, kernels
 from lethe_server.engine.adapters import AdapterSlots, SlotRule
 from lethe_server.engine.clock import Clock
 from lethe_server.engine.lanes import pair_rows
@@ -56,8 +56,8 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
             dtypes,
         )
         self.packed_modules_mapping = dict(getattr(self.pair, "packed_modules_mapping", {}))
-        self.hf_to_vllm_mapper = compat.AdapterNames(self.pair, PAIR_PREFIX)
-        compat.restrict_adapters(vllm_config, self.pair, PAIR_PREFIX)
+        self.hf_to_vllm_mapper = compat_adapters.AdapterNames(self.pair, PAIR_PREFIX)
+        compat_adapters.restrict_adapters(vllm_config, self.pair, PAIR_PREFIX)
         # Ids in the large model's padding are no tokens; the small model may have no embedding for them.
         small_vocab = self.small_config.get_vocab_size()
         wider = self.config.get_text_config().vocab_size > small_vocab
@@ -85,7 +85,7 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         self._adapters = AdapterSlots(
             lora.max_loras, lora.max_lora_rank, self._max_tokens, manager.device, self._fused, lora.max_cpu_loras
         )
-        compat.install_adapter_slots(manager, self._adapters)
+        compat_adapters.install_adapter_slots(manager, self._adapters)
 
     def register_rule(self, adapter_id: int, entry: SlotRule) -> None:
         self._slots().register(adapter_id, entry)

@@ -1,7 +1,7 @@
 """vLLM's own OpenAI serving, over a client and with routed models: the objects, the paths and the error handlers.
 
-The one file outside of ``compat`` that touches vLLM's entrypoints. Written against 0.32: the wiring of the serving
-classes is that of ``vllm.entrypoints.launchers.api_server.app_state``.
+With ``moved``, which finds its parts, the one file that touches vLLM's entrypoints. Written against 0.32: the wiring of
+the serving classes is that of ``vllm.entrypoints.launchers.api_server.app_state``.
 """
 
 from __future__ import annotations
@@ -16,28 +16,31 @@ import vllm
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import State
-from vllm.entrypoints.launchers.cli_args import resolve_default_chat_template_kwargs
 from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
 from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
 from vllm.entrypoints.openai.models.serving import OpenAIServingModels
 from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
-from vllm.entrypoints.serve import create_error_response
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse, ModelCard, ModelList
 from vllm.entrypoints.serve.tokenize.serving import ServingTokenization
 from vllm.entrypoints.serve.utils.fingerprint import set_default_fingerprint_mode
 from vllm.entrypoints.serve.utils.request_logger import RequestLogger
-from vllm.exceptions import VLLMError
 from vllm.lora.request import LoRARequest
-from vllm.renderers.chat_utils import load_chat_template
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from lethe_server.door import Door
+from lethe_server.engine.moved import (
+    ERRORS,
+    ErrorResponse,
+    ModelCard,
+    ModelList,
+    create_error_response,
+    load_chat_template,
+)
 from lethe_server.routing import RouteTable
 from lethe_server.scope import current
 
 VLLM_VERSION = vllm.__version__
-RAW_ERRORS = (VLLMError, ValueError, TypeError, OverflowError, NotImplementedError)  # vLLM gives each a status
+RAW_ERRORS = (*ERRORS, ValueError, TypeError, OverflowError, NotImplementedError)  # vLLM gives each a status
 
 
 class PinnedModule(Mapping[str, LoRARequest]):
@@ -111,19 +114,19 @@ def install_serving(state: State, door: Door, routes: RouteTable, args: Namespac
         "models": RoutedModels(door, routes),
         "request_logger": RequestLogger(max_log_len=args.max_log_len) if log_requests else None,
         "chat_template": load_chat_template(args.chat_template),
-        "default_chat_template_kwargs": resolve_default_chat_template_kwargs(args),
+        "default_chat_template_kwargs": args.default_chat_template_kwargs,
         "enable_auto_tools": args.enable_auto_tool_choice,
         "tool_parser": args.tool_call_parser,
         "reasoning_parser": door.vllm_config.structured_outputs_config.reasoning_parser,
         "tool_server": None,
         "log_error_stack": False,
     }
-    parts["online_renderer"] = _make(OnlineRenderer, parts)
-    parts["online_renderer"].warmup()
+    renderer = parts["online_renderer"] = _make(OnlineRenderer, parts)
     state.args = args
     state.openai_serving_models = parts["models"]
     state.openai_serving_completion = _make(OpenAIServingCompletion, parts)
     state.openai_serving_chat = _make(OpenAIServingChat, parts)
+    (renderer if hasattr(renderer, "warmup") else state.openai_serving_chat).warmup()  # the latter in 0.26
     state.openai_serving_responses = _make(OpenAIServingResponses, parts)
     state.openai_serving_responses.enable_store = False  # an environment variable would switch it on
     state.serving_tokenization = _make(ServingTokenization, parts)

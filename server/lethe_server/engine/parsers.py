@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from vllm.exceptions import VLLMError
 from vllm.reasoning import ReasoningParserManager
-from vllm.renderers.chat_utils import load_chat_template
 from vllm.tool_parsers import ToolParserManager
 
 from lethe_offsets.errors import InvalidInput
+from lethe_server.engine.moved import ERRORS, load_chat_template
 from lethe_server.options import Options
+
+UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, *ERRORS)
 
 
 def load_parsers(options: Options) -> None:
@@ -25,7 +26,7 @@ def load_parsers(options: Options) -> None:
     _check_name("reasoning_parser", reasoning, ReasoningParserManager.list_registered())
     try:
         load_chat_template(frontend.chat_template)
-    except (OSError, ValueError, VLLMError) as err:
+    except UNREADABLE as err:
         problem = " ".join(str(err).split())
         raise InvalidInput("engine.chat_template", frontend.chat_template, f"a template ({problem})") from err
 

@@ -6,7 +6,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from lethe_server.engine import compat
+from lethe_server.engine import compat_adapters
 
 
 class Preparing:
@@ -16,7 +16,7 @@ class Preparing:
     """
 
     def __init__(self, manager: Any) -> None:
-        self._read = compat.adapter_reader(manager, self._take)
+        self._read = compat_adapters.adapter_reader(manager, self._take)
         self._thread = ThreadPoolExecutor(1, "lethe-prepare", initializer=_leave_core)
         self._pending: dict[int, Future[Any]] = {}
 

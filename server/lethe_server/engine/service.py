@@ -83,9 +83,9 @@ def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
     small_tokenizer = checks.read_tokenizer("small_model", spec.small_model, spec.options)
     checks.check_tokenizers(tokenizer, small_tokenizer, spec)
 
-    from lethe_server.engine import compat
+    from lethe_server.engine import compat, compat_adapters
 
-    rank = compat.adapter_rank(spec.max_module_rank)
+    rank = compat_adapters.adapter_rank(spec.max_module_rank)
     ids = checks.special_ids(large, tokenizer, spec.model)
     pair = checks.pair_config(spec, list(large.architectures or []), ids, rank)
     checks.check_compiler(pair.compile and compat.on_cpu())
