@@ -50,7 +50,8 @@ class Page:
                 if "error" in said:
                     raise Refused(f"{method}: {said['error']}")
                 return said["result"]
-            self._note(said)
+            if "method" in said:  # else the answer to a call that was not waited for any longer
+                self._note(said)
 
     def go(self, url: str) -> None:
         self.call("Page.navigate", url="about:blank")  # an address that differs in its hash only loads nothing

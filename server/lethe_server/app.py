@@ -21,6 +21,7 @@ from lethe_server.catalog.fetch import Fetcher
 from lethe_server.changes import Changes
 from lethe_server.door import Door
 from lethe_server.engine import openai, paths
+from lethe_server.engine.loops import LoopGuard
 from lethe_server.engine.parsers import load_parsers
 from lethe_server.engine.service import OffsetEngine
 from lethe_server.gate import BodyLimit, Gate
@@ -102,7 +103,8 @@ def create_app(settings: Settings, engine: OffsetEngine) -> FastAPI:
     chosen = options.parse(settings.engine)
     load_parsers(chosen)
     log_requests = bool(chosen.engine.get("enable_log_requests"))
-    door = Door(engine.client, shadows, using.metrics)
+    loops = LoopGuard(settings.loop_tokens, settings.loop_count) if settings.loop_tokens else None
+    door = Door(engine.client, shadows, using.metrics, loops)
     openai.install_serving(app.state, door, using.routes, chosen.frontend, log_requests)
     openai.install_error_handlers(app)
     http_errors.install(app)

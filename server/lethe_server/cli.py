@@ -71,6 +71,8 @@ def serve(
     max_resident_modules: Annotated[int | None, _option("max_resident_modules", "--max-resident-modules")] = None,
     max_module_rank: Annotated[int | None, _option("max_module_rank", "--max-module-rank")] = None,
     draft_tokens: Annotated[int | None, _option("draft_tokens", "--draft-tokens", "NUMBER")] = None,
+    loop_tokens: Annotated[int | None, _option("loop_tokens", "--loop-tokens")] = None,
+    loop_count: Annotated[int | None, _option("loop_count", "--loop-count")] = None,
     pair_dtype: Annotated[str | None, _option("pair_dtype", "--pair-dtype", "DTYPE")] = None,
     side_stream: Annotated[bool | None, _option("side_stream", "--side-stream/--no-side-stream")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of settings.")] = None,
@@ -107,6 +109,8 @@ def serve(
         "max_resident_modules": max_resident_modules,
         "max_module_rank": max_module_rank,
         "draft_tokens": draft_tokens,
+        "loop_tokens": loop_tokens,
+        "loop_count": loop_count,
         "pair_dtype": pair_dtype,
         "side_stream": side_stream,
     }

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lethe_server.errors import EngineDied, GenerationFailed, UnroutedRequest
 from lethe_server.metrics import Metrics
 from lethe_server.residents import Resident
 from lethe_server.scope import RequestScope, admitted
 from lethe_server.shadow import ShadowRunner
+
+if TYPE_CHECKING:
+    from lethe_server.engine.loops import LoopGuard
+
+LOOPED = "repetition"  # vLLM's reason of an answer that ran in a loop
 
 # What vLLM's serving classes read of an engine client. Anything else, above all another way to have the large model
 # compute something (encode, add_lora, collective_rpc), does not exist behind the door.
@@ -31,12 +36,22 @@ READABLE = frozenset(
 
 
 class Door:
-    """Stands in for vLLM's engine client before the serving classes. shadows: told of answers drawn for one."""
+    """Stands in for vLLM's engine client before the serving classes.
 
-    def __init__(self, client: Any, shadows: ShadowRunner | None = None, metrics: Metrics | None = None) -> None:
+    shadows: told of answers drawn for one. loops: ends answers under modules that run in a loop.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        shadows: ShadowRunner | None = None,
+        metrics: Metrics | None = None,
+        loops: LoopGuard | None = None,
+    ) -> None:
         self._client = client
         self._shadows = shadows
         self._metrics = metrics
+        self._loops = loops
 
     def __getattr__(self, name: str) -> Any:
         if name not in READABLE:
@@ -72,6 +87,8 @@ class Door:
             raise UnroutedRequest("a generation may not outlive its request")
         # Under its own name, not its public one: vLLM keeps prefix caches apart by the adapter's name.
         request = None if resident.loaded is None else resident.loaded.request(resident.loaded.name)
+        if self._loops is not None and resident.modules:
+            sampling_params = self._loops.watch(sampling_params)
         heard = None if self._shadows is None else self._shadows.listen(scope, sampling_params)
         computing = nullcontext() if self._metrics is None else self._metrics.computing()
         with resident.lease(), scope.generation(), self._alive(), computing:
@@ -81,6 +98,8 @@ class Door:
                 async for output in outputs:
                     if any(choice.finish_reason == "error" for choice in output.outputs):
                         raise GenerationFailed("the engine ended the request with an error; nothing of it is answered")
+                    if any(choice.finish_reason == LOOPED for choice in output.outputs):
+                        scope.loops()
                     if heard is not None:
                         heard.hear(output)
                     scope.output_tokens += sum(len(choice.token_ids) for choice in output.outputs)

@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Outcome(Enum):
-    """How a request that reached the engine ended."""
+    """How a request that reached the engine ended. looped: ended because it ran in a loop."""
 
     FINISHED = "finished"
+    LOOPED = "looped"
     ERROR = "error"
     ABORTED = "aborted"
 
@@ -116,6 +117,10 @@ class RequestScope:
         finally:
             self._num_running -= 1
 
+    def loops(self) -> None:
+        """A generation was ended because it ran in a loop."""
+        self._outcomes.add(Outcome.LOOPED)
+
     @property
     def outcome(self) -> Outcome | None:
         """The worst end among the request's generations; None if it never reached the engine."""
@@ -123,6 +128,8 @@ class RequestScope:
             return Outcome.ERROR
         if Outcome.ABORTED in self._outcomes or self._num_running:
             return Outcome.ABORTED
+        if Outcome.LOOPED in self._outcomes:
+            return Outcome.LOOPED
         return Outcome.FINISHED if self._outcomes else None
 
     def close(self) -> None:

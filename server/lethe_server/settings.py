@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     draft_tokens: int = Field(
         0, ge=0, description="Tokens that the small model drafts for each step (speculative decoding); 0: none."
     )
+    loop_tokens: int = Field(
+        0, ge=0, description="Longest pattern, in tokens, that ends an answer under a module when it repeats; 0: none."
+    )
+    loop_count: int = Field(4, ge=2, description="How often in a row such a pattern has to stand there.")
     pair_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the pair; auto: the large model's."
     )

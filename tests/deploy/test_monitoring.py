@@ -159,7 +159,7 @@ def test_counts_are_of_what_was_answered(watched: Watched, panels: Any) -> None:
     assert answers > 1
     assert NUM_TOKENS * finished <= rows <= 45 * finished
     compared = value('lethe_offset_divergence_nats_count{module="both"}')
-    assert rows / 150 < compared < rows / 30
+    assert rows / 500 < compared < rows / 20  # one row in 64, drawn at random
     assert 0 < value('lethe_offset_clipped_rows_total{module="both"}') <= compared
     assert value('lethe_offset_clipped_rows_total{module="plain"}') == 0
     assert value("lethe_offset_refused_rows_total") == 0

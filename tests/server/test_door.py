@@ -165,6 +165,26 @@ async def test_the_worst_end_counts(routes: RouteTable) -> None:
     assert scope.outcome is Outcome.ERROR
 
 
+@pytest.mark.parametrize(("model", "guarded"), [("public", True), ("base", False)])
+async def test_answers_under_a_module_are_watched_for_loops(routes: RouteTable, model: str, guarded: bool) -> None:
+    class Guard:
+        def watch(self, params: str) -> str:
+            return f"{params}, watched"
+
+    class Client(FakeClient):
+        def generate(self, prompt: Any, params: Any, *arguments: Any, **options: Any) -> Any:
+            assert params == ("params, watched" if guarded else "params")
+            return super().generate(prompt, params, *arguments, **options)
+
+    guard: Any = Guard()
+    with entered(RequestScope(ADMIN, routes)) as scope:
+        pinned = await scope.pin(model)
+        request = request_of(pinned, model) if guarded else None
+        door = Door(Client(answer(None), answer("repetition")), loops=guard)
+        assert len(await drain(door.generate("p", "params", "1", lora_request=request))) == 2
+    assert scope.outcome is Outcome.LOOPED
+
+
 async def test_a_request_that_never_reached_the_engine_has_no_outcome(routes: RouteTable) -> None:
     with entered(RequestScope(CLIENT, routes)) as scope:
         await scope.pin("public")
