@@ -40,6 +40,10 @@ INTRODUCTION = f"""\
 The most probable answers of at most {MAX_TOKENS} tokens. In a loop: somewhere the last tokens are one pattern of up to
 {LONGEST} tokens, {COUNT} times in a row; there `--loop-tokens {LONGEST}` ends an answer. Pinned: special tokens keep
 the large model's probability.
+
+demo: the module and the models of `lethe demo`, and its reworded questions. TOFU: the models that
+`lethe reproduce tofu` makes for forget10, modules by `lethe train --method npo` (or `undial`) `--lr 1e-3 --epochs 5`,
+and the first 60 questions of forget10 and of retain90.
 """
 
 
