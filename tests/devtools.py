@@ -18,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0")
 START_S, WAIT_S, POLL_S = 60.0, 30.0, 0.05
+ANSWER_S = 180.0  # a browser on a busy machine was seen to stop for more than a minute
 KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), " ": (32, " "), "ArrowDown": (40, "")}
 ACTIVE = """(() => {
   const node = document.activeElement;
@@ -45,7 +46,7 @@ class Page:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            said = json.loads(self._socket.recv(timeout=WAIT_S))
+            said = json.loads(self._socket.recv(timeout=ANSWER_S))
             if said.get("id") == self._number:
                 if "error" in said:
                     raise Refused(f"{method}: {said['error']}")

@@ -62,6 +62,7 @@ class Module:
 
     @property
     def name(self) -> str:
+        """The manifest's."""
         return self.manifest.name
 
     @property
@@ -71,6 +72,7 @@ class Module:
 
     @property
     def rule(self) -> Rule:
+        """The manifest's: how the offset is applied."""
         return self.manifest.rule
 
     @property
