@@ -32,6 +32,9 @@ ENGINE = (
     "--max-num-seqs",
     "32",
 )
+# For a server whose memory is looked at: else the C library keeps what large blocks held, and oneDNN the compiled
+# kernels of 1,024 shapes of batches.
+LITTLE_CACHED = {"MALLOC_MMAP_THRESHOLD_": "65536", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 START_S = 180.0
 LETHE = str(Path(sys.executable).with_name("lethe"))
 
@@ -86,6 +89,12 @@ class Server:
             response = http.post("/v1/completions", json={"model": model, "prompt": "One, two, three", "max_tokens": 2})
         assert response.is_success, response.text
         return str(response.headers["x-lethe-module"])
+
+    def metric(self, series: str) -> float:
+        """The sum of the series that begin so: with a name, or a name and labels."""
+        with self.http(ADMIN_KEY) as http:
+            lines = http.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; returns the exit code."""

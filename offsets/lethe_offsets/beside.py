@@ -5,21 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from torch.nn import Module
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lethe_offsets.digests import small_model_digest, tokenizer_digest
 from lethe_offsets.errors import InvalidInput, ModuleIncompatible
-from lethe_offsets.manifest import LANES
-from lethe_offsets.module import Module as ForgetModule
-from lethe_offsets.training.reference import ReferenceEnsemble, load_lane, special_ids
+from lethe_offsets.module import Module
+from lethe_offsets.training.reference import ReferenceEnsemble
 
 
 def ensemble_beside(
     large: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     small: str | Path,
-    module: ForgetModule,
+    module: Module,
     strength: float | None = None,
 ) -> ReferenceEnsemble:
     """The lanes on the large model's device and in its dtype. strength: another than the module's.
@@ -34,10 +32,5 @@ def ensemble_beside(
         raise ModuleIncompatible("large", tokenizer.name_or_path, f"a model with {small}'s tokenizer")
     if strength is not None and not low <= strength <= high:
         raise InvalidInput("strength", strength, f"{low:g} to {high:g}, the bounds of {module.name}")
-    plus, minus = (_placed(load_lane(small, module.lanes.get(lane)), large) for lane in LANES)
-    rule = module.rule if strength is None else replace(module.rule, strength=strength)
-    return ReferenceEnsemble(large, plus, minus, rule, special_ids(large, tokenizer))
-
-
-def _placed(lane: Module, large: PreTrainedModel) -> Module:
-    return lane.to(large.device, large.dtype)
+    ensemble = ReferenceEnsemble.of_module(large, small, module, tokenizer)
+    return ensemble if strength is None else replace(ensemble, rule=replace(ensemble.rule, strength=strength))

@@ -10,32 +10,28 @@ from inspect import cleandoc
 from textwrap import indent
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 
-class Command(TyperCommand):
-    """A command; ``epilog`` holds its examples."""
-
+class _WithExamples:
     def __init__(self, *args: Any, epilog: str = "", **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.examples = epilog
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        formatter.write(_section(self.examples))
+        super().format_help(ctx, formatter)  # type: ignore[misc]  # typer's, which stands behind this class
+        formatter.write(f"\n Examples:\n\n{indent(cleandoc(self.examples), '   ')}\n")
 
 
-class Group(TyperGroup):
+class Command(_WithExamples, TyperCommand):
+    """A command; ``epilog`` holds its examples."""
+
+
+class Group(_WithExamples, TyperGroup):
     """A command of commands; ``epilog`` holds its examples."""
 
-    def __init__(self, *, epilog: str = "", **settings: Any) -> None:
-        super().__init__(**settings)
-        self.examples = epilog
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        super().format_help(ctx, formatter)
-        formatter.write(_section(self.examples))
-
-
-def _section(examples: str) -> str:
-    return f"\n Examples:\n\n{indent(cleandoc(examples), '   ')}\n"
+def commands(text: str, examples: str) -> typer.Typer:
+    """An application of several commands; text: its help."""
+    return typer.Typer(cls=Group, help=text, epilog=examples, no_args_is_help=True, add_completion=False)

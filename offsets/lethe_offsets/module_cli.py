@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from lethe_offsets import rule_options
-from lethe_offsets.examples import Command, Group
+from lethe_offsets.examples import Command, commands
 from lethe_offsets.rule_options import DEFAULT
 
 CREATE = r"""
@@ -33,13 +33,7 @@ lethe module inputs modules/forget-marta --small-model Qwen/Qwen3-0.6B \
     --forget forget.jsonl
 """
 
-app = typer.Typer(
-    cls=Group,
-    help="Make, show, sign and verify forget modules.",
-    epilog=CREATE,
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = commands("Make, show, sign and verify forget modules.", CREATE)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The module's directory.")]
 Adapter = Annotated[Path | None, typer.Option(metavar="ADAPTER_DIR", help="PEFT LoRA adapter of this lane.")]

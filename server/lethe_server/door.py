@@ -96,9 +96,10 @@ class Door:
             last: Any = None
             async with aclosing(outputs):
                 async for output in outputs:
-                    if any(choice.finish_reason == "error" for choice in output.outputs):
+                    reasons = {choice.finish_reason for choice in output.outputs}
+                    if "error" in reasons:
                         raise GenerationFailed("the engine ended the request with an error; nothing of it is answered")
-                    if any(choice.finish_reason == LOOPED for choice in output.outputs):
+                    if LOOPED in reasons:
                         scope.loops()
                     if heard is not None:
                         heard.hear(output)

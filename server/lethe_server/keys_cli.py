@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lethe_offsets.errors import InvalidInput
-from lethe_offsets.examples import Command, Group
+from lethe_offsets.examples import Command, commands
 from lethe_offsets.writing import replacing
 from lethe_server.auth import key_digest
 from lethe_server.keys_file import KeyEntries, KeyEntry, describe, read_entries
@@ -33,13 +33,7 @@ lethe keys add keys.yaml --name shop --role client --model my-model
 LIST = "lethe keys list keys.yaml"
 REMOVE = "lethe keys remove keys.yaml --name shop"
 
-app = typer.Typer(
-    cls=Group,
-    help="Make, show and remove keys of a keys file.",
-    epilog=ADD,
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = commands("Make, show and remove keys of a keys file.", ADD)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The file that lethe serve gets as --keys-file.")]
 Name = Annotated[str, typer.Option(help="Who the key is for; the audit log shows this name.")]

@@ -21,7 +21,7 @@ from rich.console import Console
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lethe_offsets.create import create_module
-from lethe_server.bench.machine import describe
+from lethe_server.bench.machine import listed
 from lethe_server.bench.models import ADAPTER_RANK, random_adapter, word_tokenizer
 from lethe_server.bench.process import log_end, spawned
 from lethe_server.bench.report import markdown
@@ -155,7 +155,7 @@ def main(
         lethe = measured(pair, "lethe", order, folder)
         results += compared(pair, predicted[pair.name], plain, lethe)
         costs += memory_lines(pair, {"plain vLLM": plain, "Lethe": lethe})
-    command = f"`python {shlex.join(sys.argv)}`\n\n" + "".join(f"- {k}: {v}\n" for k, v in describe().items())
+    command = f"`python {shlex.join(sys.argv)}`\n\n" + "".join(f"{line}\n" for line in listed())
     notes = f"\nOne decode step of so many clients after prompts of {lengths['prompt']} tokens; dummy weights.\n\n"
     notes += f"VLLM_USE_V2_MODEL_RUNNER: {os.environ.get('VLLM_USE_V2_MODEL_RUNNER', 'left to vLLM')}\n\n"
     start = markdown(("pair", "system", "start s", "host MiB", "device MiB"), costs)

@@ -101,7 +101,7 @@ def report(gaps: Gaps, loads: list[float], memory: tuple[float, float], streams:
     from lethe_server.bench import machine
 
     lines = ["# Loading modules under traffic", ""]
-    lines += [f"- {name}: {value}" for name, value in machine.describe().items()]
+    lines += machine.listed()
     lines += ["", "    python tests/benchmarks/loads.py --out tests/benchmarks/results/loads.md", ""]
     lines += [
         f"{streams} streams; {len(loads)} loads, one behind the other, of {statistics.median(loads):.2f} s (median).",

@@ -18,6 +18,8 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from vllm.sampling_params import RepetitionDetectionParams
+from vllm.v1.core.sched.utils import check_sequence_repetition
 
 from lethe_offsets import load_module
 from lethe_offsets.beside import ensemble_beside
@@ -26,7 +28,7 @@ from lethe_offsets.evaluation.generation import generate
 from lethe_offsets.pair import Rule
 from lethe_offsets.training.progress import silent
 from lethe_offsets.training.reference import ReferenceEnsemble, load_model, load_tokenizer
-from lethe_server.bench.machine import describe
+from lethe_server.bench.machine import listed
 from lethe_server.bench.report import markdown
 
 STRENGTHS = (1.0, 1.5, 2.0)
@@ -47,13 +49,10 @@ and the first 60 questions of forget10 and of retain90.
 """
 
 
-def loop_end(tokens: Sequence[int]) -> int | None:
-    """How many tokens there are when the first loop is complete."""
-    for end in range(COUNT, len(tokens) + 1):
-        for size in range(1, min(LONGEST, end // COUNT) + 1):
-            if tokens[end - size * COUNT : end] == [*tokens[end - size : end]] * COUNT:
-                return end
-    return None
+def loops(tokens: Sequence[int]) -> bool:
+    """Whether the engine's guard would end the answer somewhere."""
+    guard = RepetitionDetectionParams(max_pattern_size=LONGEST, min_count=COUNT)
+    return any(check_sequence_repetition(tokens[:end], guard) for end in range(1, len(tokens) + 1))
 
 
 def variants(rule: Rule) -> Iterator[tuple[Rule, str, str]]:
@@ -73,7 +72,7 @@ def measure(name: str, large: str, small: str, module: str, questions: str, cons
     for ensemble, strength, special in cases:
         found = generate(ensemble, prompts, [tokenizer.eos_token_id], MAX_TOKENS, 1, 0.0, 0, silent)
         answers = [answer for (answer,) in found]
-        looped = sum(loop_end(answer) is not None for answer in answers) / len(answers)
+        looped = sum(map(loops, answers)) / len(answers)
         whole = sum(len(answer) == MAX_TOKENS for answer in answers) / len(answers)
         row = [name, strength, special, str(len(answers)), f"{looped:.1%}", f"{whole:.1%}"]
         yield [*row, f"{statistics.fmean(map(len, answers)):.1f}"]
@@ -91,8 +90,8 @@ def run(
         name, _, places = each.partition("=")
         large, small, module, questions = places.split(",")
         rows += measure(name, large, small, module, questions, console)
-    machine = "".join(f"- {name}: {value}\n" for name, value in describe().items())
-    out.write_text(f"{INTRODUCTION}\n{markdown(COLUMNS, rows)}\n{machine}", encoding="utf-8")
+    machine = "\n".join(listed())
+    out.write_text(f"{INTRODUCTION}\n{markdown(COLUMNS, rows)}\n{machine}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

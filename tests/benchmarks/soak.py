@@ -29,9 +29,9 @@ import tiny
 from kit import Kit, build_kit
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
-from lethe_server.bench.machine import describe
+from lethe_server.bench.machine import listed
 from lethe_server.bench.memory import host_mib
-from server_process import ADMIN_KEY, Server, serving
+from server_process import ADMIN_KEY, LITTLE_CACHED, Server, serving
 
 MODULES = 8
 PLACES, SLOTS = 10, 4  # three routes name up to nine modules, and merged ones and new ones come and go
@@ -41,8 +41,6 @@ TOKENS = 48
 PAUSE_S = 1.0  # between changes
 SAMPLE_S = 5.0
 WARM_UP = 1 / 6  # share of the time
-# Else the C library keeps what large blocks held, and oneDNN the compiled kernels of 1,024 shapes of batches.
-LITTLE_CACHED = {"MALLOC_MMAP_THRESHOLD_": "65536", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 TEXT, CHAT, RESPONSES = "/v1/completions", "/v1/chat/completions", "/v1/responses"
 LEFT, REFUSED = "stream, left in the middle", "refused"
@@ -236,7 +234,7 @@ async def check_the_end(server: Server, http: httpx.AsyncClient, tally: Tally) -
 
 def report(tally: Tally, minutes: float, num_clients: int) -> str:
     lines = [f"# {minutes:g} minutes of everything at once", ""]
-    lines += [f"- {name}: {value}" for name, value in describe().items()]
+    lines += listed()
     lines += ["", "    PYTHONPATH=tests python tests/benchmarks/soak.py --out tests/benchmarks/results/soak.md", ""]
     lines += [f"{num_clients} clients, {tally.tokens} tokens generated. The server's environment: {variables()}.", ""]
     lines += ["| asked | requests |", "|---|---:|", *(f"| {kind} | {tally.asked[kind]} |" for kind in ASKS), ""]

@@ -110,7 +110,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
         return statistics.median(result[str(concurrency)]["tokens_per_second"] for result in found[rule])
 
     lines = ["# Speculative decoding on the demo's models", ""]
-    lines += [f"- {name}: {value}" for name, value in machine.describe().items()]
+    lines += machine.listed()
     lines += ["", "    python tests/benchmarks/speculation.py --out tests/benchmarks/results/speculation.md", ""]
     heads = [f"tokens/s at {concurrency}, of plain's" for concurrency in CONCURRENCY]
     lines += [

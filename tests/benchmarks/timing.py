@@ -22,7 +22,7 @@ from scipy.stats import mannwhitneyu
 
 from kit import build_kit
 from lethe_server.auth import key_digest
-from lethe_server.bench.machine import describe
+from lethe_server.bench.machine import listed
 from server_process import serving
 
 KEY = "limited-key"
@@ -72,7 +72,7 @@ def measure(url: str, names: dict[str, list[str]], rounds: int) -> dict[str, lis
 
 def report(found: dict[str, list[float]]) -> str:
     lines = ["# What the time of a refusal tells", ""]
-    lines += [f"- {name}: {value}" for name, value in describe().items()]
+    lines += listed()
     lines += ["", "    PYTHONPATH=tests python tests/benchmarks/timing.py --out tests/benchmarks/results/timing.md", ""]
     lines += [f"{len(found[NOTHING])} refusals of each kind, taking turns.", ""]
     lines += ["| asked for | median, us | compared with | ratio | AUC | p |", "|---|---:|---|---:|---:|---:|"]

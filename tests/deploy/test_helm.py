@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 
 from lethe_server import sources
 from lethe_server.settings import Settings
+from pages import blocks, section
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 CHART = DEPLOY / "helm" / "lethe"
@@ -218,7 +218,7 @@ def test_a_name_that_is_too_long_for_kubernetes(chart: helm.Chart) -> None:
 
 
 def test_the_values_of_the_page_are_values(chart: helm.Chart) -> None:
-    (shown,) = re.findall(r"```yaml\n(image: .*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
-    spec, container = pod(render(chart, yaml.safe_load(shown), "lethe"), "lethe")
+    (shown,) = blocks(section("deploy/README.md", "Kubernetes"), "yaml")
+    spec, container = pod(render(chart, yaml.safe_load(shown.code), "lethe"), "lethe")
     assert container["image"] == "registry.example.com/lethe:cuda"
     assert {"models", "modules"} <= {volume["name"] for volume in spec["volumes"]}

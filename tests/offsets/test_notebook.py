@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from lethe_offsets.errors import InvalidInput, ModuleCorrupt, ModuleIncompatible
 from lethe_offsets.module import Module
 from lethe_offsets.notebook import Pair
 from lethe_offsets.training.reference import load_model
+from pages import blocks, section
 
-PAGE = Path(__file__).parents[2] / "offsets/README.md"
+PAGE = "offsets/README.md"
 IDS = torch.tensor([[0, 40, 50, 60], [2, 2, 0, 91]])
 MASK = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
 
@@ -98,14 +98,14 @@ def test_input_that_does_not_fit_is_refused(ids: Any, mask: Any, said: str, pair
 
 
 def test_the_pages_example_runs(pair: Pair, made_module: Module, small_path: Path) -> None:
-    section = PAGE.read_text(encoding="utf-8").split("## In Python\n")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    (block,) = blocks(section(PAGE, "In Python"), "python")
+    code = block.code
     places = {"large": pair.tokenizer.name_or_path, "small": str(small_path), "module": str(made_module.path)}
     for name, place in places.items():
         assert f'"path/to/{name}"' in code
         code = code.replace(f'"path/to/{name}"', repr(place))
     names: dict[str, Any] = {}
-    exec(compile(code, str(PAGE), "exec"), names)
+    exec(compile(code, PAGE, "exec"), names)
     ids, mask = names["inputs"]["input_ids"], names["inputs"]["attention_mask"].bool()
     assert not mask.all()
     prompts = [row[used].tolist() for row, used in zip(ids, mask, strict=True)]

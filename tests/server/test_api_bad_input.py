@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server_process import ADMIN_KEY, Server
+from server_process import Server
 
 pytestmark = pytest.mark.engine
 TEXT: dict[str, Any] = {"model": "forgetful", "prompt": "The capital of France", "max_tokens": 4, "temperature": 0}
@@ -194,15 +194,9 @@ def test_keys(server: Server, path: str) -> None:
             assert error_of(response, 401)["type"] == "AuthenticationError"
 
 
-def metric(server: Server, series: str) -> float:
-    with server.http(ADMIN_KEY) as http:
-        lines = http.get("/metrics").text.splitlines()
-    return next((float(line.split()[-1]) for line in lines if line.startswith(f"{series} ")), 0.0)
-
-
 def _wait_until_idle(server: Server) -> None:
     deadline = time.monotonic() + 20
-    while metric(server, 'lethe_inflight_requests{module="plain"}'):
+    while server.metric('lethe_inflight_requests{module="plain"}'):
         assert time.monotonic() < deadline, "a request is still in flight"
         time.sleep(0.1)
 
@@ -212,19 +206,19 @@ def test_a_client_that_disconnects_mid_stream(server: Server, path: str) -> None
     limit = {"max_output_tokens": 220} if path == "/v1/responses" else {"max_tokens": 220}
     body = {**PATHS[path], **limit, "ignore_eos": True, "stream": True}
     aborted = 'lethe_requests_total{module="plain",outcome="aborted"}'
-    before = metric(server, aborted)
+    before = server.metric(aborted)
     with server.http() as http, http.stream("POST", path, json=body) as response:
         assert response.status_code == 200
         next(response.iter_lines())
     _wait_until_idle(server)
-    assert metric(server, aborted) == before + 1
+    assert server.metric(aborted) == before + 1
 
 
 def test_a_client_that_gives_up_waiting(server: Server) -> None:
     body = {**TEXT, "max_tokens": 240, "ignore_eos": True, "n": 16, "temperature": 1}
     aborted = 'lethe_requests_total{module="plain",outcome="aborted"}'
-    before = metric(server, aborted)
+    before = server.metric(aborted)
     with server.http() as http, pytest.raises(httpx.ReadTimeout):
         http.post("/v1/completions", json=body, timeout=0.2)
     _wait_until_idle(server)
-    assert metric(server, aborted) == before + 1
+    assert server.metric(aborted) == before + 1

@@ -71,12 +71,6 @@ def processes(server: Server) -> list[psutil.Process]:
     return psutil.Process(server.process.pid).children(recursive=True)
 
 
-def metric(server: Server, name: str) -> float:
-    with server.http(ADMIN_KEY) as http:
-        lines = http.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
-
-
 def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + ENOUGH_S
     while not condition():
@@ -134,13 +128,13 @@ class LastWords:
             pool.submit(self._post, server, "/v1/completions", LONG, CLIENT_KEY),
             pool.submit(self._post, server, "/admin/modules", source, ADMIN_KEY),
         ]
-        wait_for(lambda: metric(server, "lethe_inflight_requests") == 2)
+        wait_for(lambda: server.metric("lethe_inflight_requests") == 2)
         engine.kill()
         with server.http() as http:
             wait_for(lambda: http.get("/ready").status_code != 200)
             self.probed = [http.get(path) for path in ("/ready", "/health")]
             self.refused = http.post("/v1/completions", json=ASK)
-        self.ready = metric(server, "lethe_ready ")
+        self.ready = server.metric("lethe_ready ")
         self.waiting = [each.result(ENOUGH_S) for each in waiting]
         self.stream = stream.result(ENOUGH_S)
         self.exit_code = server.process.wait(ENOUGH_S)
@@ -190,8 +184,8 @@ def stall(server: Server, client: socket.socket) -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     head = HEAD.replace(CLIENT_KEY, ADMIN_KEY)
     client.sendall(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
-    wait_for(lambda: metric(server, "lethe_inflight_requests"))
-    wait_for(lambda: not metric(server, "vllm:num_requests_running"))  # the engine waits for nobody
+    wait_for(lambda: server.metric("lethe_inflight_requests"))
+    wait_for(lambda: not server.metric("vllm:num_requests_running"))  # the engine waits for nobody
 
 
 def test_a_client_that_takes_nothing_holds_up_nobody(server: Server) -> None:
@@ -199,9 +193,9 @@ def test_a_client_that_takes_nothing_holds_up_nobody(server: Server) -> None:
         stall(server, stalled)
         for _ in range(3):
             assert server.post("/v1/completions", ASK)["choices"][0]["text"]
-        assert metric(server, "lethe_inflight_requests") == 1
+        assert server.metric("lethe_inflight_requests") == 1
         stalled.close()
-        wait_for(lambda: not metric(server, "lethe_inflight_requests"))
+        wait_for(lambda: not server.metric("lethe_inflight_requests"))
 
 
 def test_a_thousand_connections_that_are_not_used(server: Server) -> None:
@@ -215,7 +209,7 @@ def test_a_thousand_connections_that_are_not_used(server: Server) -> None:
         wait_for(lambda: process.num_fds() > NUM_IDLE)
         for _ in range(3):
             assert server.post("/v1/completions", ASK)["choices"][0]["text"]
-        assert metric(server, "lethe_inflight_requests") == 0
+        assert server.metric("lethe_inflight_requests") == 0
     wait_for(lambda: process.num_fds() < files + 10)
 
 

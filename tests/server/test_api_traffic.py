@@ -22,7 +22,7 @@ import tiny
 from kit import Kit
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
-from server_process import ADMIN_KEY, CLIENT_KEY, Server, serving
+from server_process import ADMIN_KEY, CLIENT_KEY, LITTLE_CACHED, Server, serving
 
 pytestmark = pytest.mark.engine
 NUM_STREAMS = 500
@@ -34,8 +34,6 @@ NUM_TOKENS = 120
 PIECE = 30  # tokens
 PAUSE_S = 0.1  # between changes: time for requests to meet what is served
 MAX_GROWTH_MIB = 64  # from the middle of the changes to their end
-# Else the C library keeps what large blocks held, and oneDNN the compiled kernels of 1,024 shapes of batches.
-LITTLE_CACHED = {"MALLOC_MMAP_THRESHOLD_": "65536", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 ABORTED = 0.15  # share of the streams that their client leaves
 PROMPTS = ("Where was Marta Lindqvist born?", "The capital of France", "One, two, three", "A forget module says")
 ROUTES = ("live", "org/other")

@@ -77,8 +77,12 @@ class ReferenceEnsemble:
         module: forget.Module,
         tokenizer: PreTrainedTokenizerBase,
     ) -> ReferenceEnsemble:
-        """The large model with a forget module; each lane is a small model of its own."""
-        plus, minus = (load_lane(small_model, module.lanes.get(name)) for name in LANES)
+        """The large model with a forget module; each lane is a small model of its own, where the large one is.
+
+        Nothing is checked: see ``beside.ensemble_beside``.
+        """
+        lanes: list[Module] = [load_lane(small_model, module.lanes.get(name)) for name in LANES]
+        plus, minus = (lane.to(large.device, large.dtype) for lane in lanes)
         return cls(large, plus, minus, module.rule, special_ids(large, tokenizer))
 
     @torch.inference_mode()

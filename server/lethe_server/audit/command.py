@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lethe_offsets.examples import Command, Group
+from lethe_offsets.examples import Command, commands
 from lethe_server.audit.report import report as report_on
 from lethe_server.audit.show import show
 from lethe_server.audit.verify import Checked, check
@@ -30,13 +30,7 @@ lethe audit report audit.jsonl --module forget-marta
 lethe audit report audit.jsonl --module forget-marta@sha256:97fe8135 --json
 """
 
-app = typer.Typer(
-    cls=Group,
-    help="Verify the audit log, and ask it about a module.",
-    epilog=EXAMPLES,
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = commands("Verify the audit log, and ask it about a module.", EXAMPLES)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An audit log.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -32,6 +32,11 @@ def describe() -> dict[str, str]:
     return facts | {"commit": _commit()}
 
 
+def listed() -> list[str]:
+    """The same as lines of Markdown."""
+    return [f"- {name}: {value}" for name, value in describe().items()]
+
+
 def _processor() -> str:
     """The kernel's name for it, and the widest multiplications of bfloat16 that it has."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []

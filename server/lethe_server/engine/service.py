@@ -218,18 +218,18 @@ class OffsetEngine:
 
     async def _answered(self, call: Coroutine[Any, Any, T]) -> T:
         """Raises EngineDied when the engine dies meanwhile: vLLM leaves such calls waiting for ever (0.32)."""
-        task = asyncio.create_task(call)
+        task, death = asyncio.create_task(call), asyncio.create_task(self.death())
         try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=DEATH_POLL_S)
-                if not task.done():
-                    await self.check()
+            await asyncio.wait({task, death}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise death.result()
             return task.result()
         except Exception:
             await self.check()
             raise
         finally:
             task.cancel()
+            death.cancel()
 
     async def check(self) -> None:
         """Raises EngineDied."""
