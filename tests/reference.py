@@ -31,9 +31,15 @@ class Lanes:
 class ThreeCaches:
     """Feeds tokens to the three models, each with its own cache; gives the offset distribution's logits."""
 
-    def __init__(self, models: Sequence[Any], rule: Rule | None, special_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        models: Sequence[Any],
+        rule: Rule | None,
+        special_ids: Sequence[int],
+        cache: Callable[[], DynamicCache] = DynamicCache,
+    ) -> None:
         self.models = models
-        self.caches = [DynamicCache() for _ in models]
+        self.caches = [cache() for _ in models]
         self.rule = rule
         self.special_ids = torch.tensor(special_ids, dtype=torch.long)
 
@@ -52,7 +58,9 @@ class ThreeCaches:
 
 
 class Reference:
-    """The ensemble in plain transformers, float32."""
+    """The ensemble in plain transformers, float32. cache: makes the caches of each answer."""
+
+    cache: Callable[[], DynamicCache] = DynamicCache
 
     def __init__(self, large: Path, small: Path, special_ids: Sequence[int]) -> None:
         self.large = _load(large)
@@ -63,8 +71,9 @@ class Reference:
 
     def caches(self, lanes: Lanes | None) -> ThreeCaches:
         if lanes is None:
-            return ThreeCaches([self.large], None, self.special_ids)
-        return ThreeCaches([self.large, self._lane(lanes.plus), self._lane(lanes.minus)], lanes.rule, self.special_ids)
+            return ThreeCaches([self.large], None, self.special_ids, self.cache)
+        models = [self.large, self._lane(lanes.plus), self._lane(lanes.minus)]
+        return ThreeCaches(models, lanes.rule, self.special_ids, self.cache)
 
     def _lane(self, adapter: Path | None) -> Any:
         if adapter is None:

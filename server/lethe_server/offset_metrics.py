@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Set
 from contextlib import contextmanager
-from itertools import starmap
-from operator import add
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -111,7 +109,7 @@ class OffsetMetrics(Collector):
         for adapter_id, tally in reading.tallies.items():
             name = self._names.get(adapter_id, "")
             if name in self._tallies:
-                self._tallies[name] = _sum(self._tallies[name], tally)
+                self._tallies[name] += tally
         for adapter_id in left:
             self._names.pop(adapter_id, None)
         self._left -= left
@@ -154,16 +152,3 @@ class OffsetMetrics(Collector):
             within = zip(map(str, DIVERGENCE_BOUNDS), map(float, tally.within), strict=True)
             histogram.add_metric([module], [*within, ("+Inf", tally.compared)], tally.divergence)
         return histogram
-
-
-def _sum(one: Tally, other: Tally) -> Tally:
-    within = tuple(starmap(add, zip(one.within, other.within, strict=True)))
-    return Tally(
-        rows=one.rows + other.rows,
-        refused=one.refused + other.refused,
-        compared=one.compared + other.compared,
-        changed=one.changed + other.changed,
-        clipped=one.clipped + other.clipped,
-        divergence=one.divergence + other.divergence,
-        within=within,
-    )

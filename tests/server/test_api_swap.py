@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from openai import AsyncOpenAI
 
@@ -38,10 +39,18 @@ def versions(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> list[Module]
     return made
 
 
+@pytest.fixture(scope="module", params=[1, 2], ids=["one engine", "two engines"])
+def num_engines(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture(scope="module")
-def server(kit: Kit, versions: list[Module], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    kit: Kit, versions: list[Module], num_engines: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     arguments = ["--module", str(versions[0].path), "--route", "live=swapped", "--max-modules-per-batch", "2"]
-    with serving(tmp_path_factory.mktemp("swap"), kit, arguments) as running:
+    arguments += ["--data-parallel-size", str(num_engines)]
+    with serving(tmp_path_factory.mktemp("swap"), kit, arguments, VLLM_CPU_OMP_THREADS_BIND="nobind") as running:
         yield running
 
 
@@ -135,3 +144,17 @@ def test_afterwards_nothing_is_left(server: Server) -> None:
     assert 'outcome="error"' not in shown
     assert 'outcome="aborted"' not in shown
     assert "Traceback" not in server.log.read_text()
+
+
+def test_every_engine_took_its_part(server: Server, num_engines: int) -> None:
+    tokens = [server.metric(f'vllm:generation_tokens_total{{engine="{number}"') for number in range(num_engines)]
+    assert sum(tokens) == server.metric("vllm:generation_tokens_total")
+    assert min(tokens) > sum(tokens) / num_engines / 2
+
+
+def test_a_server_that_is_killed_leaves_no_process(server: Server) -> None:
+    """The last test: of the engines, and of what shares requests out among them."""
+    processes = psutil.Process(server.process.pid).children(recursive=True)
+    assert processes
+    server.process.kill()
+    assert psutil.wait_procs(processes, timeout=30)[1] == []

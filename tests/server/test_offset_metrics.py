@@ -37,7 +37,7 @@ class Counting:
         tallies = list(self.readings.pop(0).items()) if self.readings else []
         seconds = (2.0, 0.5) if self.timed else (None, None)
         said = {"tallies": tallies, "slots_used": 2, "slot_evictions": 3, "models_s": seconds[0], "pair_s": seconds[1]}
-        return Reading.of(said)
+        return Reading.of([said])
 
 
 def made(engine: Counting) -> tuple[OffsetMetrics, Metrics]:

@@ -80,7 +80,7 @@ def test_value_of_the_wrong_type() -> None:
         ("max_loras", 3),
         ("model", "other"),
         ("worker_extension_cls", "a.B"),
-        ("data_parallel_size", 2),
+        ("data_parallel_size_local", 1),
         ("enable_prompt_embeds", True),
         ("enable_return_routed_experts", True),
         ("kv_transfer_config", "{}"),

@@ -21,6 +21,7 @@ from lethe_server.engine.spec import EngineSpec, PairConfig
 
 MAX_SLOTS = 256  # bfloat16 carries a row's slot and holds integers exactly only up to this
 PAIR_DTYPES = ("auto", "float32", "bfloat16", "float16")
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # how configs say how many they have
 OWNED_OPTIONS = {
     "enable_lora": "forget modules are given by --module",
     "max_loras": "set --max-modules-per-batch",
@@ -61,6 +62,22 @@ def check_compiler(compiled: bool) -> None:
     """Raises InvalidInput when a compiled engine would find no C++ compiler at its first request."""
     if compiled and not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
         raise InvalidInput("enforce_eager", False, "true, or a C++ compiler (Debian: g++): the engine compiles itself")
+
+
+def check_layout(large: PretrainedConfig, small: PretrainedConfig, spec: EngineSpec, on_cpu: bool) -> None:
+    """Raises InvalidInput for models that can't be split or shared out as asked.
+
+    Several engines with experts on the CPU die at their first request (vLLM 0.32).
+    """
+    ranks = int(spec.options.get("tensor_parallel_size") or 1)
+    for name, config in ((spec.model, large), (spec.small_model, small)):
+        if (heads := getattr(config, "num_attention_heads", 0)) % ranks:
+            raise InvalidInput("tensor_parallel_size", ranks, f"a divisor of the {heads} attention heads of {name}")
+    engines = int(spec.options.get("data_parallel_size") or 1)
+    if on_cpu and engines > 1 and any(getattr(large, name, None) for name in EXPERTS):
+        raise InvalidInput(
+            "data_parallel_size", engines, "1 for a mixture of experts on the CPU; start several servers"
+        )
 
 
 def read_config(field: str, name: str, options: Mapping[str, Any]) -> PretrainedConfig:

@@ -29,12 +29,14 @@ def probe_prompts(vocab_size: int, max_model_len: int) -> list[list[int]]:
     return [[7919 * next(ids) % vocab_size for _ in range(length)] for length in lengths]
 
 
-async def prompt_scores(client: Any, prompt: list[int], request: LoRARequest | None, request_id: str) -> list[float]:
-    """Log-probabilities (nats) of ``prompt[1:]`` under the engine with or without an adapter.
+async def prompt_scores(
+    client: Any, prompt: list[int], request: LoRARequest | None, request_id: str, engine: int
+) -> list[float]:
+    """Log-probabilities (nats) of ``prompt[1:]`` with or without an adapter, on one of the client's engines.
 
     Raises ProbeFailed when the engine ends the request with an error.
     """
-    scores = await score_tokens(client, prompt, 1, request, request_id)
+    scores = await score_tokens(client, prompt, 1, request, request_id, engine)
     if scores is None:
         raise ProbeFailed("the engine ended the probe with an error: the module's offset is not finite")
     return [score.logprob for score in scores]

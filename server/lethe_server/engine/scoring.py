@@ -13,15 +13,22 @@ from vllm.lora.request import LoRARequest
 
 
 async def score_tokens(
-    client: Any, ids: Sequence[int], start: int, request: LoRARequest | None, request_id: str
+    client: Any,
+    ids: Sequence[int],
+    start: int,
+    request: LoRARequest | None,
+    request_id: str,
+    engine: int | None = None,
 ) -> list[Logprob] | None:
     """Log-probability (nats) and rank of each of ``ids[start:]``, given those before it; ``start`` is at least 1.
 
-    None when the engine ends the request with an error: the offset is not finite.
+    engine: which one of the client's; None for any. None when it ends the request with an error: the offset is not
+    finite.
     """
     params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
     final: Any = None
-    outputs = client.generate(TokensPrompt(prompt_token_ids=list(ids)), params, request_id, lora_request=request)
+    prompt = TokensPrompt(prompt_token_ids=list(ids))
+    outputs = client.generate(prompt, params, request_id, lora_request=request, data_parallel_rank=engine)
     async with aclosing(outputs):
         async for output in outputs:
             final = output

@@ -19,6 +19,7 @@ from lethe_offsets.pair import Rule
 from lethe_offsets.small_model import SmallModelFacts
 from lethe_offsets.sums import WEIGHTS_FILE
 from lethe_server.engine import checks, tracing
+from lethe_server.engine.data_parallel import ask_workers, end_coordinator_with_us, num_engines
 from lethe_server.engine.death import cause_of_death
 from lethe_server.engine.families import check_linear_layers
 from lethe_server.engine.fuse import fuse_lanes
@@ -88,6 +89,7 @@ def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
     rank = compat_adapters.adapter_rank(spec.max_module_rank)
     ids = checks.special_ids(large, tokenizer, spec.model)
     pair = checks.pair_config(spec, list(large.architectures or []), ids, rank)
+    checks.check_layout(large, small, spec, compat.on_cpu())
     checks.check_compiler(pair.compile and compat.on_cpu())
     options = vllm_options(spec, pair, compat.shared_context(spec), compat.scheduler_class())
     facts = SmallModelFacts.read(spec.small_model)
@@ -104,7 +106,7 @@ class OffsetEngine:
         self.small = small
         self._ids = itertools.count(1)
         self._probes = itertools.count(1)
-        self._plain: list[float] | None = None  # what the probe's prompts score without a module
+        self._plain: dict[int, list[float]] = {}  # by engine: what the probe's prompts score without a module
         self._adapters = Path(tempfile.mkdtemp(prefix="lethe-adapters-"))
 
     @classmethod
@@ -113,6 +115,7 @@ class OffsetEngine:
         options, small = await asyncio.to_thread(prepare, spec)
         os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"  # how the scheduler learns of unsound rows
         end_children_with_us()
+        end_coordinator_with_us()
         from vllm import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -187,17 +190,23 @@ class OffsetEngine:
         await asyncio.to_thread(shutil.rmtree, loaded.adapter_path, ignore_errors=True)
 
     async def probe(self, loaded: LoadedModule) -> float:
-        """The largest change (nats) the module makes to a probe prompt. Raises ProbeFailed when there is none."""
+        """The largest change (nats) the module makes to a probe prompt, on the engine where it makes least.
+
+        Raises ProbeFailed when there is none.
+        """
+        return min([await self._probe(loaded, engine) for engine in range(num_engines(self.client))])
+
+    async def _probe(self, loaded: LoadedModule, engine: int) -> float:
         from lethe_server.engine import probe
 
         config = self.client.model_config
         prompts = probe.probe_prompts(min(self.small.vocab_size, config.get_vocab_size()), config.max_model_len)
-        if self._plain is None:
-            self._plain = await self._prompt_scores(prompts, None)
-        unlearned = await self._prompt_scores(prompts, loaded.request(loaded.name))
-        return probe.largest_change(self._plain, unlearned)
+        if engine not in self._plain:
+            self._plain[engine] = await self._prompt_scores(prompts, None, engine)
+        unlearned = await self._prompt_scores(prompts, loaded.request(loaded.name), engine)
+        return probe.largest_change(self._plain[engine], unlearned)
 
-    async def _prompt_scores(self, prompts: list[list[int]], request: Any) -> list[float]:
+    async def _prompt_scores(self, prompts: list[list[int]], request: Any, engine: int) -> list[float]:
         """One prompt after the other: together they would take longer to compute than a step of the streams does."""
         from lethe_server.engine import probe
         from lethe_server.engine.turns import PROBE_PREFIX
@@ -205,16 +214,20 @@ class OffsetEngine:
         scores: list[float] = []
         for prompt in prompts:
             request_id = f"{PROBE_PREFIX}{next(self._probes)}"
-            scores += await self._answered(probe.prompt_scores(self.client, prompt, request, request_id))
+            scores += await self._answered(probe.prompt_scores(self.client, prompt, request, request_id, engine))
         return scores
 
     async def read(self) -> Reading:
-        """What was counted since the last call. All ranks see the same rows, so one is asked for its answer."""
-        return Reading.of((await self._call("lethe_read"))[0])
+        """What was counted since the last call. All ranks of an engine see the same rows, so one is believed."""
+        return Reading.of([workers[0] for workers in await self._ask("lethe_read")])
 
     async def _call(self, method: str, *arguments: Any) -> list[Any]:
         """What every worker's method of that name returns."""
-        return await self._answered(self.client.collective_rpc(method, args=arguments))
+        return list(itertools.chain.from_iterable(await self._ask(method, *arguments)))
+
+    async def _ask(self, method: str, *arguments: Any) -> list[list[Any]]:
+        """The same, by engine."""
+        return await self._answered(ask_workers(self.client, method, arguments))
 
     async def _answered(self, call: Coroutine[Any, Any, T]) -> T:
         """Raises EngineDied when the engine dies meanwhile: vLLM leaves such calls waiting for ever (0.32)."""

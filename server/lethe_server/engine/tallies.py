@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
+from operator import add
 
 import torch
 from torch import Tensor
@@ -38,6 +40,17 @@ class Tally:
         rows, refused, compared, changed, clipped, divergence, *within = values
         counts = (int(rows), int(refused), int(compared), int(changed), int(clipped))
         return cls(*counts, divergence, tuple(map(int, within)))
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            rows=self.rows + other.rows,
+            refused=self.refused + other.refused,
+            compared=self.compared + other.compared,
+            changed=self.changed + other.changed,
+            clipped=self.clipped + other.clipped,
+            divergence=self.divergence + other.divergence,
+            within=tuple(starmap(add, zip(self.within, other.within, strict=True))),
+        )
 
 
 class Tallies:

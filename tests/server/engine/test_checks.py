@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import families
 import tiny
 from kit import Kit
 from lethe_offsets.errors import InvalidInput
@@ -23,6 +24,10 @@ def spec(kit: Kit, **changes: Any) -> EngineSpec:
     ("options", "message"),
     [
         ({"pipeline_parallel_size": 2}, "pipeline_parallel_size: got 2; accepted: 1; use --tensor-parallel-size"),
+        (
+            {"tensor_parallel_size": 3},
+            "tensor_parallel_size: got 3; accepted: a divisor of the 2 attention heads",
+        ),
         ({"enable_lora": True}, "enable_lora: got True; accepted: nothing: forget modules"),
         ({"lora_modules": ["a=b"]}, "lora_modules: .* merge them into the large model"),
         ({"max_model_len": 4096}, "max_model_len: got 4096; accepted: at most 512: the small model must see"),
@@ -79,6 +84,18 @@ def test_multimodal_large_model(kit: Kit, tmp_path: Path) -> None:
     LlavaConfig(architectures=["LlavaForConditionalGeneration"]).save_pretrained(tmp_path / "llava")
     with pytest.raises(InvalidInput, match="a text-only model; llava is multimodal"):
         prepare(spec(kit, model=str(tmp_path / "llava")))
+
+
+def test_experts_shared_among_engines(kit: Kit, tmp_path: Path) -> None:
+    large = str(families.build(tmp_path / "experts", "qwen3_moe", 1))
+    with pytest.raises(InvalidInput, match="data_parallel_size: got 2; accepted: 1 for a mixture of experts"):
+        prepare(spec(kit, model=large, options={"data_parallel_size": 2}))
+
+
+def test_heads_of_the_small_model(kit: Kit, tmp_path: Path) -> None:
+    small = str(tiny.build_small(tmp_path / "small", heads=1))
+    with pytest.raises(InvalidInput, match=r"tensor_parallel_size: got 2; accepted: a divisor of the 1 .* of .*small"):
+        prepare(spec(kit, small_model=small, options={"tensor_parallel_size": 2}))
 
 
 def test_no_compiler(kit: Kit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ KINDS = (None, "plus", "both", "pinned")
 BFLOAT16 = 0.5
 EXACT = 1e-4
 EDGE = 0.3  # an input on the edge between two numbers of the narrow format may fall to either side
+CUT_OFF = 1.0  # two digits of keys and values are left, and attention computes with few
 IGNORED = ("model.layers.0.mlp.down_proj", "model.layers.1.self_attn.o_proj")
 
 pytestmark = pytest.mark.engine
@@ -32,17 +33,21 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     return families.build_kit(root, large, small, "qwen3")
 
 
-def differences(kit: Kit, reference: Reference, folder: Path, **options: Any) -> list[float]:
+def differences(kit: Kit, references: Sequence[Reference], folder: Path, **options: Any) -> list[list[float]]:
+    """From each reference, request by request: every kind after a short prompt, then after a long one."""
     kinds = list(KINDS) * 2
     prompts = [prompt for prompt in random_prompts((30, 90)) for _ in KINDS]
     with serve(kit, folder, enforce_eager=True, **options) as served:
         outputs = ask(served, kit, prompts, kinds, prompt_logprobs=0)
     cases: Sequence[Any] = list(zip(outputs, prompts, kinds, strict=True))
-    return [largest_difference(output, prompt, reference, kit, kind) for output, prompt, kind in cases]
+    return [
+        [largest_difference(output, prompt, reference, kit, kind) for output, prompt, kind in cases]
+        for reference in references
+    ]
 
 
 def test_bfloat16(kit: Kit, tmp_path: Path) -> None:
-    found = differences(kit, kit.reference(), tmp_path, dtype="bfloat16")
+    (found,) = differences(kit, [kit.reference()], tmp_path, dtype="bfloat16")
     assert 0 < max(found) < BFLOAT16
 
 
@@ -52,8 +57,32 @@ def test_quantised_large_model(kit: Kit, tmp_path: Path) -> None:
     reference = kit.reference()
     quantised.compute_in_int8(reference.large, IGNORED)
     served = Kit(large, kit.small, kit.modules, kit.special_ids)
-    found = differences(served, reference, tmp_path, pair_dtype="bfloat16")
+    (found,) = differences(served, [reference], tmp_path, pair_dtype="bfloat16")
     alone, with_pair = found[:: len(KINDS)], [value for place, value in enumerate(found) if place % len(KINDS)]
     assert min(alone) < EXACT
     assert max(alone) < EDGE
     assert EXACT < max(with_pair) < BFLOAT16, "the pair was meant to be in bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("quantise", "round_weights"),
+    [(quantised.to_awq, quantised.round_to_awq), (quantised.to_gptq, quantised.round_to_gptq)],
+    ids=["AWQ", "GPTQ"],
+)
+def test_weights_of_four_bits(quantise: Any, round_weights: Any, kit: Kit, tmp_path: Path) -> None:
+    """The same; vLLM computes with such weights in bfloat16, so the pair does too."""
+    large = quantise(kit.large, tmp_path / "quantised", IGNORED)
+    rounded, everything, nothing = kit.reference(), kit.reference(), kit.reference()
+    round_weights(rounded.large, IGNORED)
+    round_weights(everything.large, ())
+    served = Kit(large, kit.small, kit.modules, kit.special_ids)
+    found = differences(served, [rounded, everything, nothing], tmp_path, dtype="bfloat16")
+    assert max(found[0]) < BFLOAT16 < min(map(max, found[1:]))
+
+
+def test_quantised_kv_cache(kit: Kit, tmp_path: Path) -> None:
+    """Keys and values of the large model and of both lanes lose the same digits."""
+    short, whole = kit.reference(), kit.reference()
+    short.cache = quantised.Float8Cache
+    found = differences(kit, [short, whole], tmp_path, kv_cache_dtype="fp8_e5m2")
+    assert max(found[0]) < CUT_OFF < min(found[1])
