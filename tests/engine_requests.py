@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +26,7 @@ def spec(kit: Kit, **settings: Any) -> EngineSpec:
         str(kit.large),
         str(kit.small),
         "kit",
+        kit.plus_model and str(kit.plus_model),
         **{"max_modules_per_batch": 2, "max_module_rank": 32, "options": options, **settings},
     )
 
@@ -42,6 +45,31 @@ async def answer(
     ):
         final = output
     return list(final.outputs[0].token_ids)
+
+
+async def ask_all(
+    engine: OffsetEngine, prompts: Sequence[list[int]], loaded: Sequence[LoadedModule | None], turn: int = 1
+) -> list[Any]:
+    """All requests at once, prompts scored too; every ``turn`` of them go to the next of the client's engines."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(temperature=0.0, max_tokens=NUM_TOKENS, ignore_eos=True, logprobs=0, prompt_logprobs=0)
+    num_engines = engine.client.vllm_config.parallel_config.data_parallel_size
+
+    async def ask(number: int, prompt: list[int], module: LoadedModule | None) -> Any:
+        final: Any = None
+        async for output in engine.client.generate(
+            {"prompt_token_ids": prompt},
+            params,
+            f"asked-{next(_numbers)}",
+            lora_request=None if module is None else module.request(module.name),
+            data_parallel_rank=number // turn % num_engines,
+        ):
+            final = output
+        return final
+
+    cases = enumerate(zip(prompts, loaded, strict=True))
+    return list(await asyncio.gather(*(ask(number, *case) for number, case in cases)))
 
 
 def lanes_of(module: Module, **rule: Any) -> Lanes:

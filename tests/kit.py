@@ -18,7 +18,8 @@ import tiny
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
-from lethe_server.engine.fuse import fuse_lanes
+from lethe_offsets.small_model import SmallModelFacts
+from lethe_server.engine.fuse import fuse_lanes, no_adapter
 from lethe_server.engine.service import prepare
 from lethe_server.engine.spec import EngineSpec
 from lethe_server.engine.worker import rule_arguments
@@ -30,15 +31,19 @@ os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"
 
 @dataclass(frozen=True)
 class Kit:
-    """Models and modules of a test run. special_ids: what the modules with ``pin_special`` pin."""
+    """Models and modules of a test run.
+
+    special_ids: what the modules with ``pin_special`` pin. plus_model: the plus lane's own, if it has one.
+    """
 
     large: Path
     small: Path
     modules: Mapping[str, Module]
     special_ids: tuple[int, ...]
+    plus_model: Path | None = None
 
     def reference(self) -> Reference:
-        return Reference(self.large, self.small, self.special_ids)
+        return Reference(self.large, self.small, self.special_ids, self.plus_model)
 
     def lanes(self, name: str | None) -> Lanes | None:
         if name is None:
@@ -66,8 +71,9 @@ def build_kit(root: Path, vocab_padding: int = 7) -> Kit:
 class Served:
     """vLLM's synchronous ``LLM`` with modules registered as the server registers them."""
 
-    def __init__(self, llm: Any, folder: Path) -> None:
+    def __init__(self, llm: Any, folder: Path, small: SmallModelFacts) -> None:
         self.llm = llm
+        self.small = small
         self.folder = folder
         self._requests: dict[str, Any] = {}
 
@@ -79,7 +85,7 @@ class Served:
         if key not in self._requests:
             number = len(self._requests) + 1
             path = self.folder / str(number)
-            plus_rank = fuse_lanes(module.adapters(), path)
+            plus_rank = fuse_lanes(module.adapters() or no_adapter(self.small), path)
             if with_rule:
                 self.llm.collective_rpc("lethe_register_rule", args=rule_arguments(number, module.rule, plus_rank))
             self._requests[key] = LoRARequest(key, number, str(path))
@@ -100,6 +106,7 @@ def serve(kit: Kit, folder: Path, **options: Any) -> Iterator[Served]:
         model=str(kit.large),
         small_model=str(kit.small),
         served_model_name="kit",
+        plus_model=kit.plus_model and str(kit.plus_model),
         max_modules_per_batch=options.pop("max_modules_per_batch", 2),
         max_module_rank=32,
         draft_tokens=options.pop("draft_tokens", 0),
@@ -108,9 +115,10 @@ def serve(kit: Kit, folder: Path, **options: Any) -> Iterator[Served]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # for functions of tests, see Served.inside
-        llm = LLM(**prepare(spec)[0])
+        prepared = prepare(spec)
+        llm = LLM(**prepared.options)
         try:
-            yield Served(llm, folder)
+            yield Served(llm, folder, prepared.small)
         finally:
             llm.llm_engine.engine_core.shutdown()
             del llm

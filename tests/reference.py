@@ -58,29 +58,31 @@ class ThreeCaches:
 
 
 class Reference:
-    """The ensemble in plain transformers, float32. cache: makes the caches of each answer."""
+    """The ensemble in plain transformers, float32. plus: the plus lane's own model, where it isn't the small one.
+
+    cache: makes the caches of each answer.
+    """
 
     cache: Callable[[], DynamicCache] = DynamicCache
 
-    def __init__(self, large: Path, small: Path, special_ids: Sequence[int]) -> None:
+    def __init__(self, large: Path, small: Path, special_ids: Sequence[int], plus: Path | None = None) -> None:
         self.large = _load(large)
-        self.small = _load(small)
-        self.small_path = small
+        self.plus, self.small = plus or small, small
         self.special_ids = special_ids
-        self._adapted: dict[Path, Any] = {}
+        self._loaded: dict[tuple[Path, Path | None], Any] = {}
 
     def caches(self, lanes: Lanes | None) -> ThreeCaches:
         if lanes is None:
             return ThreeCaches([self.large], None, self.special_ids, self.cache)
-        models = [self.large, self._lane(lanes.plus), self._lane(lanes.minus)]
+        models = [self.large, self._lane(self.plus, lanes.plus), self._lane(self.small, lanes.minus)]
         return ThreeCaches(models, lanes.rule, self.special_ids, self.cache)
 
-    def _lane(self, adapter: Path | None) -> Any:
-        if adapter is None:
-            return self.small
-        if adapter not in self._adapted:
-            self._adapted[adapter] = PeftModel.from_pretrained(_load(self.small_path), str(adapter)).eval()
-        return self._adapted[adapter]
+    def _lane(self, base: Path, adapter: Path | None) -> Any:
+        if (base, adapter) not in self._loaded:
+            model = _load(base)
+            adapted = model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).eval()
+            self._loaded[base, adapter] = adapted
+        return self._loaded[base, adapter]
 
     def greedy(
         self,

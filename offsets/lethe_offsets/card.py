@@ -39,6 +39,9 @@ def model_card(manifest: Manifest, adapters: Mapping[Lane, LaneAdapter]) -> str:
         f"| {lane} lane | LoRA of rank {adapter.rank}, {adapter.num_parameters:,} parameters |"
         for lane, adapter in adapters.items()
     ]
+    small_model = f"`{manifest.small_model.id}`, {manifest.small_model.digest}"
+    if manifest.plus_model is not None:
+        small_model += f"; plus lane: `{manifest.plus_model.id}`, {manifest.plus_model.digest}"
     return TEMPLATE.format(
         name=manifest.name,
         version=manifest.version,
@@ -46,7 +49,7 @@ def model_card(manifest: Manifest, adapters: Mapping[Lane, LaneAdapter]) -> str:
         rule=rule_in_words(manifest.rule),
         low=low,
         high=high,
-        small_model=f"`{manifest.small_model.id}`, {manifest.small_model.digest}",
+        small_model=small_model,
         lanes="\n".join(lanes),
         large_model=manifest.large_model or "any large model with the small model's tokenizer",
         algorithm=manifest.algorithm,

@@ -33,6 +33,7 @@ def create_module(
     out: str | Path,
     plus: str | Path | LaneAdapter | None = None,
     minus: str | Path | LaneAdapter | None = None,
+    plus_model: str | Path | None = None,
     rule: Rule = DEFAULT_RULE,
     description: str = "",
     version: str = "1",
@@ -47,7 +48,8 @@ def create_module(
     """Write a module to ``out``, which must not exist, and return it verified.
 
     small_model: directory or Hub name of the model that both lanes run. plus, minus: adapters, or PEFT LoRA
-    directories of which only the configuration and the safetensors are copied; at least one. strength_bounds: [0, 2]
+    directories of which only the configuration and the safetensors are copied; at least one. plus_model: what the plus
+    lane runs instead, a model that differs in its weights alone; then no adapter is needed. strength_bounds: [0, 2]
     unless the rule's strength lies beyond. extras: further files of the format, by name. The rest goes into the
     manifest. SOURCE_DATE_EPOCH in the environment, seconds, is the time of creation then (reproducible-builds.org).
 
@@ -59,13 +61,13 @@ def create_module(
     sources: dict[Lane, str | Path | LaneAdapter] = {
         lane: source for lane, source in zip(LANES, (plus, minus), strict=True) if source is not None
     }
-    if not sources:
-        raise InvalidInput("plus, minus", None, "an adapter directory for one lane or both")
+    if not sources and plus_model is None:
+        raise InvalidInput("plus, minus", None, "an adapter directory for one lane or both, or a plus_model")
     adapters = {
         lane: source if isinstance(source, LaneAdapter) else LaneAdapter.read(Path(source))
         for lane, source in sources.items()
     }
-    small = SmallModelFacts.read(small_model)
+    small, plus_facts = SmallModelFacts.read_pair(small_model, plus_model)
     for lane, adapter in adapters.items():
         small.check_fit(adapter, lane)
     manifest = Manifest.build(
@@ -76,6 +78,7 @@ def create_module(
         description=description,
         forget_set_digest=forget_set_digest,
         small_model={"id": small.id, "digest": small.digest},
+        plus_model=None if plus_facts is None else {"id": plus_facts.id, "digest": plus_facts.digest},
         tokenizer_digest=small.tokenizer_digest,
         vocab_size=small.vocab_size,
         large_model=large_model,

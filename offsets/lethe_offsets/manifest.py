@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     JsonValue,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -47,7 +48,7 @@ class _Strict(BaseModel):
 
 
 class SmallModel(_Strict):
-    """The small model of both lanes: its Hub name or path, and its digest (see ``digests.small_model_digest``)."""
+    """A model of a lane: its Hub name or path, and its digest (see ``digests.small_model_digest``)."""
 
     id: str
     digest: Digest
@@ -56,8 +57,10 @@ class SmallModel(_Strict):
 class Manifest(_Strict):
     """The content of ``offset.json``; an unknown key or another format version is refused.
 
-    vocab_size: width of the small model's logits. large_model: family or id it was trained against, if any.
-    strength_bounds: lowest and highest strength it may be served with; ``rule.strength`` lies within.
+    small_model: that of both lanes. plus_model: the plus lane's, where it has weights of its own; small_model is the
+    minus lane's then, and no adapter is needed. vocab_size: width of the small model's logits. large_model: family or
+    id it was trained against, if any. strength_bounds: lowest and highest strength it may be served with;
+    ``rule.strength`` lies within. lanes: those with an adapter.
     """
 
     format_version: Literal[1]
@@ -67,6 +70,7 @@ class Manifest(_Strict):
     description: str
     forget_set_digest: ForgetSetDigest | None = None
     small_model: SmallModel
+    plus_model: SmallModel | None = None
     tokenizer_digest: Digest
     vocab_size: int = Field(gt=0)
     large_model: str | None = None
@@ -74,7 +78,7 @@ class Manifest(_Strict):
     hyperparameters: dict[str, JsonValue] = {}
     rule: Rule
     strength_bounds: tuple[float, float]
-    lanes: tuple[Lane, ...] = Field(min_length=1)
+    lanes: tuple[Lane, ...]
     licence: str
 
     @field_validator("created")
@@ -92,7 +96,9 @@ class Manifest(_Strict):
 
     @field_validator("lanes")
     @classmethod
-    def _each_lane_once(cls, lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
+    def _each_lane_once(cls, lanes: tuple[Lane, ...], given: ValidationInfo) -> tuple[Lane, ...]:
+        if not lanes and given.data.get("plus_model") is None:
+            raise ValueError("one lane or both, unless there is a plus_model")
         if len(set(lanes)) != len(lanes):
             raise ValueError("each lane at most once")
         return lanes
@@ -132,5 +138,6 @@ class Manifest(_Strict):
 KEYS = {
     "": list(Manifest.model_fields),
     "small_model": list(SmallModel.model_fields),
+    "plus_model": list(SmallModel.model_fields),
     "rule": [field.name for field in dataclasses.fields(Rule)],
 }

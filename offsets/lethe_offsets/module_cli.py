@@ -42,10 +42,18 @@ Adapter = Annotated[Path | None, typer.Option(metavar="ADAPTER_DIR", help="PEFT 
 @app.command(cls=Command, epilog=CREATE)
 def create(
     name: Annotated[str, typer.Option(help="Name of the module.")],
-    small_model: Annotated[str, typer.Option(metavar="DIR_OR_NAME", help="Small model: a directory or its Hub name.")],
+    small_model: Annotated[
+        str,
+        typer.Option(
+            "--small-model", "--minus-model", metavar="DIR_OR_NAME", help="Small model: a directory or its Hub name."
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; nothing may be there yet.")],
     plus: Adapter = None,
     minus: Adapter = None,
+    plus_model: Annotated[
+        str | None, typer.Option(metavar="DIR_OR_NAME", help="The plus lane's own model, of the same shape.")
+    ] = None,
     strength: rule_options.Strength = DEFAULT.strength,
     pin_special: rule_options.PinSpecial = DEFAULT.pin_special,
     plausibility: rule_options.Plausibility = DEFAULT.plausibility,
@@ -57,7 +65,7 @@ def create(
     large_model: Annotated[str | None, typer.Option(help="Large model it was trained against.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the adapters.")] = "unknown",
 ) -> None:
-    """Make a module from PEFT LoRA adapters, however they were trained; at least one lane."""
+    """Make a module from PEFT LoRA adapters, however they were trained, or from two models; or both."""
     from lethe_offsets.create import create_module  # imports torch, which takes seconds
 
     rule = rule_options.rule_of(strength, pin_special, plausibility, clip, mode, rank_k)
@@ -67,6 +75,7 @@ def create(
         out=out,
         plus=plus,
         minus=minus,
+        plus_model=plus_model,
         rule=rule,
         description=description,
         version=version,

@@ -66,6 +66,8 @@ def as_table(module: Module) -> Table:
         weight = f"{size.layers} layers, {size.parameters:,} parameters, {size.bytes:,} bytes"
         row(f"{lane} lane", f"LoRA of rank {size.rank}, {weight}")
     row("small model", f"{manifest.small_model.id}, {manifest.small_model.digest}")
+    if manifest.plus_model is not None:
+        row("plus model", f"{manifest.plus_model.id}, {manifest.plus_model.digest}")
     row("large model", manifest.large_model or "any with the small model's tokenizer")
     row("algorithm", manifest.algorithm)
     row("licence", manifest.licence)

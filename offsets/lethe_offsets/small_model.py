@@ -11,6 +11,7 @@ from lethe_offsets import digests
 from lethe_offsets.adapter import SUFFIX_A, SUFFIX_B, LaneAdapter, tensor_name
 from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 
+NO_CONSTANTS = {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 SHOWN = 4  # layer names in a message
 
 
@@ -18,7 +19,8 @@ SHOWN = 4  # layer names in a message
 class SmallModelFacts:
     """digest and tokenizer_digest: ``sha256:<hex>``. vocab_size: width of its logits.
 
-    linears: [out, in] of every linear layer by name, the head left out: both lanes share it.
+    linears: [out, in] of every linear layer by name, the head left out: both lanes share it. constants: what its config
+    says of how it computes.
     """
 
     id: str
@@ -26,6 +28,7 @@ class SmallModelFacts:
     tokenizer_digest: str
     vocab_size: int
     linears: dict[str, tuple[int, int]]
+    constants: dict[str, object]
 
     @classmethod
     def read(cls, name_or_path: str | Path) -> SmallModelFacts:
@@ -51,7 +54,33 @@ class SmallModelFacts:
             if isinstance(layer, torch.nn.Linear) and layer is not model.get_output_embeddings()
         }
         vocab_size = model.get_output_embeddings().weight.shape[0]
-        return cls(str(name_or_path), digest, digests.tokenizer_digest(tokenizer), vocab_size, linears)
+        constants = {name: value for name, value in config.to_dict().items() if name not in NO_CONSTANTS}
+        return cls(str(name_or_path), digest, digests.tokenizer_digest(tokenizer), vocab_size, linears, constants)
+
+    @classmethod
+    def read_pair(
+        cls, name_or_path: str | Path, plus: str | Path | None
+    ) -> tuple[SmallModelFacts, SmallModelFacts | None]:
+        """The facts of a small model, and of the plus lane's where it has weights of its own.
+
+        Raises InvalidInput as ``read``, and for a plus lane's of another shape, vocabulary or set of constants.
+        """
+        own = cls.read(name_or_path)
+        if plus is None:
+            return own, None
+        try:
+            other = cls.read(plus)
+        except InvalidInput as err:
+            raise InvalidInput("plus_model", err.value, err.accepted) from err
+        for name, ours in own._shape().items():
+            if (theirs := other._shape()[name]) != ours:
+                accepted = f"a model as {own.id} but for its weights; {name} is {theirs!r} here and {ours!r} there"
+                raise InvalidInput("plus_model", str(plus), accepted)
+        return own, other
+
+    def _shape(self) -> dict[str, object]:
+        """Everything that both lanes must have in common."""
+        return {**self.constants, "the tokenizer": self.tokenizer_digest}
 
     def check_fit(self, adapter: LaneAdapter, where: str) -> None:
         """Raises ModuleIncompatible for a tensor without its linear layer or of another shape than the layer."""

@@ -44,7 +44,8 @@ def _option(field: str, flag: str, metavar: str | None = None) -> Any:
 def serve(
     context: typer.Context,
     model: Annotated[str | None, _option("model", "--model", "DIR_OR_NAME")] = None,
-    small_model: Annotated[str | None, _option("small_model", "--small-model", "DIR_OR_NAME")] = None,
+    small_model: Annotated[str | None, _option("small_model", "--small-model,--minus-model", "DIR_OR_NAME")] = None,
+    plus_model: Annotated[str | None, _option("plus_model", "--plus-model", "DIR_OR_NAME")] = None,
     module: Annotated[list[Path] | None, _option("modules", "--module", "DIR")] = None,
     route: Annotated[list[str] | None, _option("routes", "--route", "PUBLIC=NAME")] = None,
     served_model_name: Annotated[str | None, _option("served_model_name", "--served-model-name", "NAME")] = None,
@@ -85,6 +86,7 @@ def serve(
     given = {
         "model": model,
         "small_model": small_model,
+        "plus_model": plus_model,
         "modules": module,
         "routes": route,
         "served_model_name": served_model_name,

@@ -134,6 +134,7 @@ async def _serve(settings: Settings, chosen: options.Options, listening: list[so
     spec = EngineSpec(
         model=settings.model,
         small_model=settings.small_model,
+        plus_model=settings.plus_model,
         served_model_name=settings.public_name,
         max_modules_per_batch=settings.max_modules_per_batch,
         max_resident_modules=settings.max_resident_modules,

@@ -55,6 +55,11 @@ class Settings(BaseSettings):
 
     model: str = Field(min_length=1, description="Large model: a directory or a hub name.")
     small_model: str = Field(min_length=1, description="Small model with the large model's tokenizer.")
+    plus_model: str | None = Field(
+        None,
+        min_length=1,
+        description="The plus lane's own model, of the small model's shape; minus keeps the small one.",
+    )
     modules: Paths = Field((), description="Directory of a forget module to load at start. Repeatable.")
     routes: Routes = Field({}, description="Public model name and the module it stands for. Repeatable.")
     served_model_name: str | None = Field(

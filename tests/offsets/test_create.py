@@ -45,6 +45,24 @@ def test_optional_fields_reach_the_manifest(small_path: Path, minus_adapter: Pat
     assert list(module.lanes) == ["minus"]
 
 
+def test_a_module_of_two_models_needs_no_adapter(small_path: Path, tmp_path: Path) -> None:
+    plus = tiny.build_small(tmp_path / "plus", seed=9)
+    module = create_module("pair", small_path, plus_model=plus, out=tmp_path / "m")
+    assert module.manifest.plus_model is not None
+    assert module.manifest.plus_model.digest == small_model_digest(plus) != module.manifest.small_model.digest
+    assert (module.manifest.lanes, module.adapters()) == ((), {})
+    assert small_model_digest(plus) in (module.path / "README.md").read_text()
+    with_adapter = create_module("pair", small_path, out=tmp_path / "n", plus_model=tiny.build_small(tmp_path / "same"))
+    assert with_adapter.digest != module.digest
+
+
+def test_two_models_of_different_shape(small_path: Path, tmp_path: Path) -> None:
+    deeper = tiny.build_small(tmp_path / "deeper", layers=3)
+    with pytest.raises(InvalidInput, match=r"plus_model: .*num_hidden_layers is 3 here and 2 there"):
+        create_module("pair", small_path, plus_model=deeper, out=tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize(("strength", "bounds"), [(1.0, (0.0, 2.0)), (3.5, (0.0, 3.5)), (-1.0, (-1.0, 2.0))])
 def test_the_bounds_take_in_the_rules_strength(
     small_path: Path, plus_adapter: Path, tmp_path: Path, strength: float, bounds: tuple[float, float]

@@ -11,9 +11,11 @@ from torch.testing import assert_close
 
 import tiny
 from lethe_offsets import ensemble_logits, load_module, load_pair
+from lethe_offsets.create import create_module
 from lethe_offsets.errors import InvalidInput, ModuleCorrupt, ModuleIncompatible
 from lethe_offsets.module import Module
 from lethe_offsets.notebook import Pair
+from lethe_offsets.pair import Rule
 from lethe_offsets.training.reference import load_model
 from pages import blocks, section
 
@@ -54,6 +56,19 @@ def test_the_lanes_have_the_large_models_dtype(pair: Pair, made_module: Module, 
     lanes = (half.ensemble.plus, half.ensemble.minus)
     assert all(p.dtype == torch.bfloat16 for lane in lanes if lane is not None for p in lane.parameters())
     assert_close(ensemble_logits(half, IDS[:1]), ensemble_logits(pair, IDS[:1]), atol=0.5, rtol=0)
+
+
+def test_a_plus_lane_of_its_own(pair: Pair, small_path: Path, tmp_path: Path) -> None:
+    plus = tiny.build_small(tmp_path / "plus", seed=9)
+    module = create_module("two", small_path, plus_model=plus, rule=Rule(strength=0.5), out=tmp_path / "two")
+    found = ensemble_logits(load_pair(module, small_path, pair.ensemble.large, pair.tokenizer), IDS[:1])
+    large, own, small = (model(IDS[:1]).logits for model in (pair.ensemble.large, *map(load_model, (plus, small_path))))
+    width = own.shape[-1]
+    assert_close(found[..., :width], large[..., :width] + 0.5 * (own - small), atol=1e-4, rtol=0)
+    plus.rename(tmp_path / "moved")
+    tiny.build_small(plus, seed=8)
+    with pytest.raises(ModuleIncompatible, match=r"plus_model: got .*plus.*; accepted: sha256:.*, of two"):
+        load_pair(module, small_path, pair.ensemble.large, pair.tokenizer)
 
 
 def test_a_padded_head_is_the_large_models_beyond_the_vocabulary(

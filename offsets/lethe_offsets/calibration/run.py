@@ -16,7 +16,7 @@ from lethe_offsets.calibration.scores import grid_scores, reference_scores
 from lethe_offsets.create import check_free, write_module
 from lethe_offsets.digests import small_model_digest, tokenizer_digest
 from lethe_offsets.errors import InvalidInput, ModuleIncompatible
-from lethe_offsets.manifest import LANES, Manifest
+from lethe_offsets.manifest import Manifest
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
 from lethe_offsets.recording.file import Recording
@@ -25,7 +25,7 @@ from lethe_offsets.training.data import Example
 from lethe_offsets.training.large import sound_model, sound_tokenizer
 from lethe_offsets.training.logits import model_logits
 from lethe_offsets.training.progress import Report, silent
-from lethe_offsets.training.reference import load_lane, load_model, special_ids
+from lethe_offsets.training.reference import load_lanes, load_model, special_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def calibrate(
     retrained = None if reference is None else _open_reference(reference, forget, tokenizer)
     module.adapters()  # verifies the files once more, right before they are read
     small = load_model(small_model)
-    plus, minus = (model_logits(load_lane(small_model, module.lanes.get(lane))) for lane in LANES)
+    plus, minus = (model_logits(lane) for lane in load_lanes(small_model, module))
     tried, specials = [Rule(strength=0.0), *rules], special_ids(small, tokenizer)
     scores = grid_scores([*forget, *retain], recording, plus, minus, tried, specials, report)
     wanted = None if retrained is None else reference_scores(forget, retrained)

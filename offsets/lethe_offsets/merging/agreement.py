@@ -19,9 +19,17 @@ def check_mergeable(modules: Sequence[Module]) -> None:
     refs = [module.ref for module in modules]
     if len(set(refs)) < max(2, len(refs)):
         raise InvalidInput("modules", refs, "two or more, each of them once")
+    for module in modules:
+        check_one_small_model(module)
     _same(modules, "small model", lambda module: module.manifest.small_model.digest, "train the others again on one")
     _same(modules, "tokenizer", lambda module: module.manifest.tokenizer_digest, "train the others again with one")
     _same(modules, "lanes", lambda module: sorted(module.manifest.lanes), "serve the others by routes of their own")
+
+
+def check_one_small_model(module: Module) -> None:
+    """Raises ModuleIncompatible for a module whose lanes run two models."""
+    if (own := module.manifest.plus_model) is not None:
+        raise ModuleIncompatible("plus_model", own.id, f"none: both lanes run one small model, unlike {module.name}'s")
 
 
 def choose_rule(modules: Sequence[Module], rule_from: Module | None = None, strength: float | None = None) -> Rule:

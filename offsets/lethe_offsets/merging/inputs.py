@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lethe_offsets.digests import small_model_digest
 from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 from lethe_offsets.manifest import Lane
+from lethe_offsets.merging.agreement import check_one_small_model
 from lethe_offsets.module import Module
 from lethe_offsets.training.data import read_examples
 from lethe_offsets.training.progress import Report, silent
@@ -45,6 +46,7 @@ def collect_inputs(
     All tokens count, prompts too. Raises InvalidInput for data or a place that can't be written, ModuleIncompatible
     for another small model; what lies there already is only replaced by a whole file.
     """
+    check_one_small_model(module)
     if small_model_digest(small_model) != module.manifest.small_model.digest:
         raise ModuleIncompatible("small_model", str(small_model), f"{module.manifest.small_model.id}, of {module.ref}")
     examples = read_examples(forget_set, load_tokenizer(small_model), "forget", max_length)

@@ -17,8 +17,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedM
 
 from lethe_offsets import module as forget
 from lethe_offsets import special
+from lethe_offsets.digests import small_model_digest
+from lethe_offsets.errors import ModuleIncompatible
 from lethe_offsets.manifest import LANES
 from lethe_offsets.pair import Rule, RuleRows, apply_rules
+
+Lane = PreTrainedModel | PeftModel
 
 
 def load_model(source: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -36,10 +40,24 @@ def load_model(source: str | Path, device: str = "cpu", dtype: torch.dtype = tor
     return model
 
 
-def load_lane(small_model: str | Path, adapter: Path | None) -> PreTrainedModel | PeftModel:
+def load_lane(small_model: str | Path, adapter: Path | None) -> Lane:
     """A small model of its own with the adapter of a lane, where the lane has one; float32, on the CPU."""
     model = load_model(small_model)
     return model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).train(False)
+
+
+def load_lanes(small_model: str | Path, module: forget.Module) -> tuple[Lane, Lane]:
+    """Plus and minus, each a small model of its own; float32, on the CPU.
+
+    The plus lane's own model, where the module has one, is loaded from where the manifest says. Raises
+    ModuleIncompatible when another one lies there.
+    """
+    own = module.manifest.plus_model
+    if own is not None and (found := small_model_digest(own.id)) != own.digest:
+        raise ModuleIncompatible("plus_model", f"{own.id} ({found})", f"{own.digest}, of {module.name}")
+    bases = {"plus": own.id if own is not None else small_model, "minus": small_model}
+    plus, minus = (load_lane(bases[lane], module.lanes.get(lane)) for lane in LANES)
+    return plus, minus
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
@@ -79,9 +97,9 @@ class ReferenceEnsemble:
     ) -> ReferenceEnsemble:
         """The large model with a forget module; each lane is a small model of its own, where the large one is.
 
-        Nothing is checked: see ``beside.ensemble_beside``.
+        The small model is not checked: see ``beside.ensemble_beside``.
         """
-        lanes: list[Module] = [load_lane(small_model, module.lanes.get(name)) for name in LANES]
+        lanes: tuple[Module, ...] = load_lanes(small_model, module)
         plus, minus = (lane.to(large.device, large.dtype) for lane in lanes)
         return cls(large, plus, minus, module.rule, special_ids(large, tokenizer))
 

@@ -25,6 +25,7 @@ def read_start(module: Module, config: TrainingConfig, small_model_digest: str) 
     ranks = sorted({pair.rank for adapter in adapters.values() for pair in adapter.pairs.values()})
     for what, found, wanted in (
         ("small model", module.manifest.small_model.digest, small_model_digest),
+        ("plus model", module.manifest.plus_model, None),
         ("lanes", sorted(adapters), sorted(config.lanes)),
         ("ranks", ranks, [config.rank]),
         ("rule", module.rule, config.rule),

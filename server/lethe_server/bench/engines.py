@@ -34,7 +34,7 @@ def open_pair(
     from lethe_server.engine.worker import rule_arguments
 
     spec = EngineSpec(model, small, "bench", max_module_rank=ADAPTER_RANK, draft_tokens=draft_tokens, options=options)
-    prepared, _ = prepare(spec)
+    prepared = prepare(spec).options
     extension: dict[str, Any] = {"worker_extension_cls": f"{TIMER}.TimedRuleKeeper"} if timed else {}
     engine = LLM(**prepared | extension)
     plus_rank = fuse_lanes(module.adapters(), folder)

@@ -50,6 +50,8 @@ def check_options(spec: EngineSpec) -> None:
         raise InvalidInput("hf_overrides.architectures", overrides["architectures"], "nothing: Lethe sets it")
     if spec.draft_tokens and spec.options.get("speculative_config"):
         raise InvalidInput("draft_tokens", spec.draft_tokens, "0 beside --speculative-config; leave one of them out")
+    if spec.draft_tokens and spec.plus_model:
+        raise InvalidInput("draft_tokens", spec.draft_tokens, "0 beside --plus-model: drafts need one small model")
     if spec.pair_dtype not in PAIR_DTYPES:
         raise InvalidInput("pair_dtype", spec.pair_dtype, ", ".join(PAIR_DTYPES))
     if spec.draft_tokens and spec.pair_dtype != "auto":
@@ -138,12 +140,26 @@ def special_ids(large: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, mod
     return special.special_ids(tokenizer.all_special_ids, ends, large.vocab_size)
 
 
-def check_module(module: Module, adapters: Mapping[Lane, LaneAdapter], small: SmallModelFacts, max_rank: int) -> None:
-    """Raises ModuleIncompatible unless the module was made for the pair being served and fits its slots."""
+def check_module(
+    module: Module,
+    adapters: Mapping[Lane, LaneAdapter],
+    small: SmallModelFacts,
+    plus: SmallModelFacts | None,
+    max_rank: int,
+) -> None:
+    """Raises ModuleIncompatible unless the module was made for the pair being served and fits its slots.
+
+    plus: the plus lane's model where it has weights of its own.
+    """
     manifest = module.manifest
-    if manifest.small_model.digest != small.digest:
-        made_for = f"{manifest.small_model.id} ({manifest.small_model.digest})"
-        raise ModuleIncompatible("small_model", made_for, f"the small model being served, {small.id} ({small.digest})")
+    for field, made_for, served in (
+        ("small_model", manifest.small_model, small),
+        ("plus_model", manifest.plus_model, plus),
+    ):
+        if (made_for and made_for.digest) != (served and served.digest):
+            value = made_for and f"{made_for.id} ({made_for.digest})"
+            accepted = f"that being served, {served.id} ({served.digest})" if served else "none: both lanes run one"
+            raise ModuleIncompatible(field, value, accepted)
     if manifest.tokenizer_digest != small.tokenizer_digest:
         raise ModuleIncompatible("tokenizer_digest", manifest.tokenizer_digest, small.tokenizer_digest)
     if manifest.vocab_size != small.vocab_size:
@@ -166,6 +182,7 @@ def compiles(options: Mapping[str, Any]) -> bool:
 def pair_config(spec: EngineSpec, architectures: list[str], ids: tuple[int, ...], rank: int) -> PairConfig:
     return PairConfig(
         small_model=spec.small_model,
+        plus_model=spec.plus_model,
         architectures=tuple(architectures),
         special_ids=ids,
         slots=spec.max_modules_per_batch,

@@ -104,11 +104,11 @@ def build_large(vllm_config: VllmConfig, pair: PairConfig) -> nn.Module:
     return large
 
 
-def small_model_config(vllm_config: VllmConfig, pair: PairConfig) -> ModelConfig:
-    """The small model's config, made as vLLM makes a draft model's."""
+def small_model_config(vllm_config: VllmConfig, pair: PairConfig, model: str) -> ModelConfig:
+    """The config of the small model, or of the plus lane's own one, made as vLLM makes a draft model's."""
     large = vllm_config.model_config
     return ModelConfig(
-        model=pair.small_model,
+        model=model,
         runner="draft",
         tokenizer=large.tokenizer,
         tokenizer_mode=large.tokenizer_mode,
@@ -147,7 +147,30 @@ def _heads_of_both_lanes() -> Iterator[None]:
 
 
 def build_pair(vllm_config: VllmConfig, small_config: Any, pair: PairConfig, prefix: str) -> nn.Module:
-    """The small model with two lanes. Its compile tag keeps its compiled code apart from the large model's.
+    """The small model with two lanes."""
+    small = _build_small(vllm_config, small_config, pair, prefix)
+    join_lanes(small, Attention)
+    return small
+
+
+def build_plus(vllm_config: VllmConfig, plus_config: Any, pair: PairConfig, prefix: str) -> nn.Module:
+    """The plus lane's own model, of which the layers with weights are used (``compat_weights``).
+
+    Its attention is given up, or vLLM would hold a KV cache for it.
+    """
+    plus = _build_small(vllm_config, plus_config, pair, prefix)
+    layers = vllm_config.compilation_config.static_forward_context
+    for name in [name for name in layers if name.startswith(f"{prefix}.")]:
+        del layers[name]
+    for name in [name for name, layer in plus.named_modules() if isinstance(layer, Attention)]:
+        plus.set_submodule(name, nn.Identity())
+    return plus
+
+
+def _build_small(vllm_config: VllmConfig, small_config: Any, pair: PairConfig, prefix: str) -> nn.Module:
+    """A small model whose attention layers hold the heads of both lanes.
+
+    Its compile tag keeps its compiled code apart from the large model's.
 
     A step has two of its rows for each token, and vLLM compiles for a range of rows.
     """
@@ -165,7 +188,6 @@ def build_pair(vllm_config: VllmConfig, small_config: Any, pair: PairConfig, pre
             setattr(config.compilation_config, sizes, [2 * number for number in tokens])
     with set_model_tag("lethe_pair"), _heads_of_both_lanes(), set_default_torch_dtype(small_config.dtype):
         small: nn.Module = initialize_model(vllm_config=config, prefix=prefix)
-    join_lanes(small, Attention)
     return small
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.model_executor.models.interfaces import SupportsLoRA
 
-from lethe_server.engine import compat, compat_adapters, kernels
+from lethe_server.engine import compat, compat_adapters, compat_weights, kernels
 from lethe_server.engine.adapters import AdapterSlots, SlotRule
 from lethe_server.engine.clock import Clock
 from lethe_server.engine.lanes import pair_rows
@@ -19,6 +19,7 @@ from lethe_server.engine.mends import mend
 from lethe_server.engine.spec import PairConfig
 
 PAIR_PREFIX = "pair"
+PLUS_PREFIX = "plus"
 
 
 class LetheForCausalLM(nn.Module, SupportsLoRA):
@@ -31,6 +32,7 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
     # The inner models' classes are vLLM's choice at run time.
     large: Any
     pair: Any
+    plus: Any  # the plus lane's own model, where it has one
     logits_processor: Any
     _pair_ids: Tensor
     _pair_positions: Tensor
@@ -41,11 +43,16 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         compat.share_draft_weights()
         pair = PairConfig.read(compat.additional_config(vllm_config))
         self.config = vllm_config.model_config.hf_config
-        self.small_model = pair.small_model
-        self.small_config = compat.small_model_config(vllm_config, pair)
+        self.small_model = None if pair.plus_model else pair.small_model
+        self.small_config = compat.small_model_config(vllm_config, pair, pair.small_model)
         # An empty prefix: the large model's layer names, quantization lists and KV layout are those of plain serving.
         self.large = compat.build_large(vllm_config, pair)
         self.pair = compat.build_pair(vllm_config, self.small_config, pair, PAIR_PREFIX)
+        self.plus = None
+        if pair.plus_model:
+            self._plus_config = compat.small_model_config(vllm_config, pair, pair.plus_model)
+            self.plus = compat.build_plus(vllm_config, self._plus_config, pair, PLUS_PREFIX)
+            compat_weights.join_weights(self.pair, self.plus)
         self._clock = Clock()
         dtypes: Any = (vllm_config.model_config.dtype, self.small_config.dtype)  # torch's own once vLLM has read them
         self.logits_processor = OffsetLogitsProcessor(
@@ -173,4 +180,6 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         loaded = {f"large.{name}" for name in self.large.load_weights(weights)}
         loaded |= compat.load_small_weights(self.pair, self.small_config, PAIR_PREFIX)
+        if self.plus is not None:
+            loaded |= compat.load_small_weights(self.plus, self._plus_config, PLUS_PREFIX)
         return loaded

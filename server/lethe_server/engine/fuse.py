@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lethe_offsets.adapter import SUFFIX_A, SUFFIX_B, LaneAdapter, LoraPair, tensor_name
 from lethe_offsets.manifest import LANES, Lane
+from lethe_offsets.small_model import SmallModelFacts
 
 
 def fuse_lanes(lanes: Mapping[Lane, LaneAdapter], out: Path, dtype: torch.dtype = torch.float32) -> int:
@@ -41,6 +42,12 @@ def fuse_lanes(lanes: Mapping[Lane, LaneAdapter], out: Path, dtype: torch.dtype 
     save_file(tensors, out / "adapter_model.safetensors")
     (out / "adapter_config.json").write_text(json.dumps(config, indent=2))
     return ranks["plus"]
+
+
+def no_adapter(small: SmallModelFacts) -> dict[Lane, LaneAdapter]:
+    """Lanes of a module without an adapter, whose models differ: vLLM tells rows apart by their adapters."""
+    layer, (size_out, size_in) = next(iter(small.linears.items()))
+    return {"plus": LaneAdapter({layer: LoraPair(torch.zeros(1, size_in), torch.zeros(size_out, 1), 1.0)})}
 
 
 def _fuse_pairs(pairs: Mapping[Lane, LoraPair], ranks: Mapping[Lane, int]) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from lethe_server.engine import checks, tracing
 from lethe_server.engine.data_parallel import ask_workers, end_coordinator_with_us, num_engines
 from lethe_server.engine.death import cause_of_death
 from lethe_server.engine.families import check_linear_layers
-from lethe_server.engine.fuse import fuse_lanes
+from lethe_server.engine.fuse import fuse_lanes, no_adapter
 from lethe_server.engine.orphans import end_children_with_us
 from lethe_server.engine.reading import Reading
 from lethe_server.engine.spec import EngineSpec, vllm_options
@@ -74,7 +74,16 @@ def check_strength(module: Module, strength: float | None) -> None:
         raise InvalidInput("strength", strength, f"{low:g} to {high:g}, the bounds of {module.ref}")
 
 
-def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
+@dataclass(frozen=True)
+class Prepared:
+    """options: vLLM's. small, plus: what modules are held against; plus where its lane has weights of its own."""
+
+    options: dict[str, Any]
+    small: SmallModelFacts
+    plus: SmallModelFacts | None
+
+
+def prepare(spec: EngineSpec) -> Prepared:
     """Check the models and settle vLLM's options. Raises InvalidInput with what to do instead."""
     checks.check_options(spec)
     large = checks.read_config("model", spec.model, spec.options)
@@ -92,18 +101,19 @@ def prepare(spec: EngineSpec) -> tuple[dict[str, Any], SmallModelFacts]:
     checks.check_layout(large, small, spec, compat.on_cpu())
     checks.check_compiler(pair.compile and compat.on_cpu())
     options = vllm_options(spec, pair, compat.shared_context(spec), compat.scheduler_class())
-    facts = SmallModelFacts.read(spec.small_model)
+    facts, plus = SmallModelFacts.read_pair(spec.small_model, spec.plus_model)
     check_linear_layers(spec, facts)
-    return options, facts
+    return Prepared(options, facts, plus)
 
 
 class OffsetEngine:
     """A running engine; make one with :meth:`start`."""
 
-    def __init__(self, spec: EngineSpec, client: Any, small: SmallModelFacts) -> None:
+    def __init__(self, spec: EngineSpec, client: Any, prepared: Prepared) -> None:
         self.spec = spec
         self.client = client
-        self.small = small
+        self.small = prepared.small
+        self.plus = prepared.plus
         self._ids = itertools.count(1)
         self._probes = itertools.count(1)
         self._plain: dict[int, list[float]] = {}  # by engine: what the probe's prompts score without a module
@@ -112,7 +122,7 @@ class OffsetEngine:
     @classmethod
     async def start(cls, spec: EngineSpec) -> OffsetEngine:
         """Raises InvalidInput for models that can't be held together, EngineStartError when vLLM gives up."""
-        options, small = await asyncio.to_thread(prepare, spec)
+        prepared = await asyncio.to_thread(prepare, spec)
         os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"  # how the scheduler learns of unsound rows
         end_children_with_us()
         end_coordinator_with_us()
@@ -126,10 +136,12 @@ class OffsetEngine:
             tracing.name_modules_in_traces()
         try:
             # vLLM's limits of a step for a server; those of an engine of unknown use are far lower on a GPU.
-            client = AsyncLLM.from_engine_args(AsyncEngineArgs(**options), usage_context=UsageContext.OPENAI_API_SERVER)
+            client = AsyncLLM.from_engine_args(
+                AsyncEngineArgs(**prepared.options), usage_context=UsageContext.OPENAI_API_SERVER
+            )
         except (ValueError, RuntimeError, TypeError, OSError) as err:
             raise EngineStartError(f"the engine did not start: {str(err).strip() or type(err).__name__}") from err
-        engine = cls(spec, client, small)
+        engine = cls(spec, client, prepared)
         if compat.on_cpu() and checks.compiles(spec.options):
             try:
                 await engine._call("lethe_warm_up")
@@ -148,11 +160,11 @@ class OffsetEngine:
         began = time.perf_counter()
         check_strength(module, strength)
         adapters = await asyncio.to_thread(module.adapters)
-        checks.check_module(module, adapters, self.small, self.spec.max_module_rank)
+        checks.check_module(module, adapters, self.small, self.plus, self.spec.max_module_rank)
         adapter_id = next(self._ids)
         path = self._adapters / f"{adapter_id}-{module.digest.removeprefix('sha256:')[:16]}"
         dtype = self.client.vllm_config.lora_config.lora_dtype
-        plus_rank = await asyncio.to_thread(fuse_lanes, adapters, path, dtype)
+        plus_rank = await asyncio.to_thread(fuse_lanes, adapters or no_adapter(self.small), path, dtype)
         num_bytes = (path / WEIGHTS_FILE).stat().st_size
         loaded = LoadedModule(module, adapter_id, str(path), 0.0, strength, num_bytes)
         try:

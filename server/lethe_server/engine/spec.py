@@ -18,9 +18,10 @@ SPARE_ADAPTERS = 8  # host memory for modules that come before others have gone;
 class EngineSpec:
     """The models of an engine and its limits.
 
-    model, small_model: a directory or a hub name. max_modules_per_batch: adapter slots, modules that one step can mix.
-    max_resident_modules: modules and variants kept in host memory. max_module_rank: largest sum of a module's plus and
-    minus ranks. draft_tokens: how many the small model drafts for each step, with the pair's weights; 0 for none.
+    model, small_model: a directory or a hub name. plus_model: what the plus lane runs in the small model's place, the
+    same but for its weights; None: the small model. max_modules_per_batch: adapter slots, modules that one step can
+    mix. max_resident_modules: modules and variants kept in host memory. max_module_rank: largest sum of a module's plus
+    and minus ranks. draft_tokens: how many the small model drafts for each step, with the pair's weights; 0 for none.
     pair_dtype: the number format of the pair, "auto": the large model's. side_stream: let the pair run beside the large
     model on a GPU. options: vLLM engine arguments by field name.
     """
@@ -28,6 +29,7 @@ class EngineSpec:
     model: str
     small_model: str
     served_model_name: str
+    plus_model: str | None = None
     max_modules_per_batch: int = 4
     max_resident_modules: int = 64
     max_module_rank: int = 64
@@ -48,6 +50,7 @@ class PairConfig:
     """
 
     small_model: str
+    plus_model: str | None
     architectures: tuple[str, ...]
     special_ids: tuple[int, ...]
     slots: int

@@ -107,7 +107,7 @@ def test_no_compiler(kit: Kit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 def test_defaults(kit: Kit) -> None:
     """Without a length both models' contexts decide; special tokens are the tokenizer's and the models' own."""
-    options, small = prepare(spec(kit))
-    assert options["max_model_len"] == 512
-    assert options["additional_config"]["lethe"]["special_ids"] == (0, 1, 2)
-    assert small.vocab_size == len(tiny.tokenizer())
+    prepared = prepare(spec(kit))
+    assert prepared.options["max_model_len"] == 512
+    assert prepared.options["additional_config"]["lethe"]["special_ids"] == (0, 1, 2)
+    assert prepared.small.vocab_size == len(tiny.tokenizer())

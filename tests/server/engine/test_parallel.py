@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,11 +11,11 @@ import pytest
 import tiny
 from agreement import largest_difference, random_prompts
 from engine_requests import PROMPT as ASKED
-from engine_requests import answer, lanes_of, spec
+from engine_requests import answer, ask_all, lanes_of, spec
 from kit import Kit
 from lethe_offsets.create import create_module
 from lethe_server.engine.probe import ProbeFailed
-from lethe_server.engine.service import LoadedModule, OffsetEngine
+from lethe_server.engine.service import OffsetEngine
 from reference import Reference
 
 KINDS = (None, "plain", "both", "ranked")
@@ -28,7 +27,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 pytestmark = pytest.mark.engine
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -44,38 +42,12 @@ async def engine(request: pytest.FixtureRequest, kit: Kit) -> AsyncIterator[Offs
         await engine.close()
 
 
-def rank_of(number: int, engine: OffsetEngine) -> int:
-    return number % engine.client.vllm_config.parallel_config.data_parallel_size
-
-
-async def ask(engine: OffsetEngine, prompts: Sequence[list[int]], loaded: Sequence[LoadedModule | None]) -> list[Any]:
-    """All requests at once, in turns to every engine; prompts are scored too."""
-    from vllm import SamplingParams
-
-    params = SamplingParams(temperature=0.0, max_tokens=10, ignore_eos=True, logprobs=0, prompt_logprobs=0)
-
-    async def one(number: int, prompt: list[int], module: LoadedModule | None) -> Any:
-        final: Any = None
-        async for output in engine.client.generate(
-            {"prompt_token_ids": prompt},
-            params,
-            f"parallel-{next(_numbers)}",
-            lora_request=None if module is None else module.request(module.name),
-            data_parallel_rank=rank_of(number // len(KINDS), engine),
-        ):
-            final = output
-        return final
-
-    cases = enumerate(zip(prompts, loaded, strict=True))
-    return list(await asyncio.gather(*(one(number, *case) for number, case in cases)))
-
-
 async def test_exact_on_every_rank(engine: OffsetEngine, kit: Kit, reference: Reference) -> None:
     """The same prompts for every kind and engine, more modules than slots."""
     loaded = {kind: await engine.load(kit.modules[kind]) if kind else None for kind in KINDS}
     prompts = [prompt for prompt in random_prompts((20, 20, 90, 90, 130, 130)) for _ in KINDS]
     kinds = list(KINDS) * 6
-    outputs = await ask(engine, prompts, [loaded[kind] for kind in kinds])
+    outputs = await ask_all(engine, prompts, [loaded[kind] for kind in kinds], len(KINDS))
     for output, prompt, kind in zip(outputs, prompts, kinds, strict=True):
         assert largest_difference(output, prompt, reference, kit, kind) < TOLERANCE, kind
     assert len({tuple(output.outputs[0].token_ids) for output in outputs[: len(KINDS)]}) == len(KINDS)
@@ -111,7 +83,7 @@ async def test_rows_of_every_engine_are_counted(engine: OffsetEngine, kit: Kit) 
     loaded = await engine.load(kit.modules["plain"])
     await engine.read()
     prompts = random_prompts((8,) * 8)  # none is cut in two
-    await ask(engine, prompts, [loaded] * 8)
+    await ask_all(engine, prompts, [loaded] * 8)
     reading = await engine.read()
     assert reading.tallies[loaded.adapter_id].rows == 8 * (10 + 7)
     assert reading.slots_used == 1

@@ -1,0 +1,99 @@
+"""A plus lane with weights of its own: each layer of the small model computes a lane's rows with that lane's weights.
+
+Relies on layers that adapters act on reaching their weights through ``quant_method`` alone, as vLLM's quantisation and
+its adapters do; so names, types and adapters of the small model's layers stay as they are. Of all other layers with
+weights (norms, learned positions) it relies on the first dimension of every argument being the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.layers.linear import LinearBase
+from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
+from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+
+
+def join_weights(small: nn.Module, plus: nn.Module) -> None:
+    """Let the plus rows of ``small`` be computed with the weights of ``plus``, a model of the same class and shape.
+
+    Raises ValueError for a family with layers that can't be split by rows, such as experts.
+    """
+    for name, layer in small.named_modules():
+        if isinstance(layer, Attention) or next(layer.parameters(recurse=False), None) is None:
+            continue
+        other = plus.get_submodule(name)
+        if isinstance(layer, LinearBase | VocabParallelEmbedding):
+            if getattr(layer, "skip_bias_add", False) and layer.bias is not None:
+                raise ValueError(f"{name} leaves its bias to others, so a plus lane can't have its own")
+            layer.quant_method = LaneWeights(layer.quant_method, other)
+        elif getattr(layer, "quant_method", None) is not None:
+            raise ValueError(f"{name} is a {type(layer).__name__}, which a plus lane can't have its own weights of")
+        else:
+            layer.plus_layer = (other,)  # in a tuple: not a part of this layer
+            layer.__class__ = _by_lane(type(layer))  # type: ignore[arg-type]
+
+
+class LaneWeights(QuantizeMethodBase):
+    """A layer's own way of computing for minus rows, and that of ``plus`` for plus rows.
+
+    Each processes its weights by itself: ``plus`` is a layer of a model of its own.
+    """
+
+    def __init__(self, own: QuantizeMethodBase, plus: nn.Module) -> None:
+        self.own = own
+        self.plus: Any = plus
+
+    def create_weights(self, layer: nn.Module, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError("layers are joined when they have their weights")
+
+    def process_weights_after_loading(self, layer: nn.Module) -> None:
+        self.own.process_weights_after_loading(layer)
+
+    def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [2n, in] to [2n, out]: a token's minus row, then its plus row."""
+        minus, plus = _lanes(x)
+        own_bias = None if bias is None else self.plus.bias
+        return _rows(self.own.apply(layer, minus, bias), self.plus.quant_method.apply(self.plus, plus, own_bias))
+
+    def embedding(self, layer: nn.Module, ids: Tensor) -> Tensor:
+        """ids [2n] to [2n, hidden]."""
+        minus, plus = _lanes(ids)
+        return _rows(self.own.embedding(layer, minus), self.plus.quant_method.embedding(self.plus, plus))
+
+
+@cache
+def _by_lane(kind: type[nn.Module]) -> type[nn.Module]:
+    """A kind of layer whose ``plus_layer`` computes the plus rows of tensors [2n, ...]."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        minus, plus = zip(*map(_lanes_or_same, args), strict=True) if args else ((), ())
+        pairs = {name: _lanes_or_same(value) for name, value in kwargs.items()}
+        own: Callable[..., Any] = kind.forward
+        ours = own(self, *minus, **{name: lanes[0] for name, lanes in pairs.items()})
+        theirs = self.plus_layer[0](*plus, **{name: lanes[1] for name, lanes in pairs.items()})
+        if isinstance(ours, tuple):
+            return tuple(_rows(one, other) for one, other in zip(ours, theirs, strict=True))
+        return _rows(ours, theirs)
+
+    return type(f"ByLane{kind.__name__}", (kind,), {"forward": forward})
+
+
+def _lanes_or_same(value: Any) -> tuple[Any, Any]:
+    return _lanes(value) if isinstance(value, Tensor) else (value, value)
+
+
+def _lanes(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """[2n, ...] to the minus rows and the plus rows, each [n, ...]."""
+    both = rows.reshape(-1, 2, *rows.shape[1:])
+    return both[:, 0].contiguous(), both[:, 1].contiguous()
+
+
+def _rows(minus: Tensor, plus: Tensor) -> Tensor:
+    """The reverse."""
+    return torch.stack([minus, plus], dim=1).flatten(0, 1)

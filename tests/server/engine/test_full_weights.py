@@ -1,0 +1,112 @@
+"""A plus lane with weights of its own: exact, alone and with adapters on top."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import families
+import tiny
+from agreement import ask, largest_difference, random_prompts
+from engine_requests import ask_all, spec
+from kit import Kit, serve
+from lethe_offsets.create import create_module
+from lethe_offsets.errors import InvalidInput, ModuleIncompatible
+from lethe_offsets.pair import Rule
+from lethe_server.engine.service import OffsetEngine, prepare
+from lethe_server.engine.spec import EngineSpec
+
+TOLERANCE = 1e-4  # nats
+KINDS = (None, "bare", "both", "pinned")
+# Beside those below: learned positions, norms and projections with biases, fused projections.
+FAMILIES = ("llama", "qwen2", "mistral", "gemma3_text", "gemma2", "phi3", "olmo2", "gpt_neox", "opt", "granite")
+
+pytestmark = pytest.mark.engine
+
+
+def build_kit(root: Path, family: str) -> Kit:
+    """A module without an adapter, one with adapters on both lanes, one with an adapter on plus."""
+    large = families.build(root / "large", "llama", 1, num_hidden_layers=2)
+    small, plus = (families.build(root / name, family, seed) for seed, name in ((2, "minus"), (3, "plus")))
+    targets = list(families.ADAPTED.get(family, families.GATED))
+    adapters = {name: tiny.random_adapter(small, root / name, 4, 9, targets) for name in ("on-plus", "on-minus")}
+    lanes = {"bare": {}, "both": {"plus": adapters["on-plus"], "minus": adapters["on-minus"]}}
+    lanes["pinned"] = {"plus": adapters["on-plus"]}
+    rules = {"bare": Rule(strength=0.7), "both": Rule(strength=0.5), "pinned": Rule(pin_special=True, clip=3.0)}
+    modules = {
+        name: create_module(name, small, plus_model=plus, rule=rules[name], out=root / "modules" / name, **own)
+        for name, own in lanes.items()
+    }
+    return Kit(large, small, modules, (0, 1, 2), plus)
+
+
+def check(outputs: list[Any], prompts: list[list[int]], kinds: list[str | None], kit: Kit) -> None:
+    reference = kit.reference()
+    for output, prompt, kind in zip(outputs, prompts, kinds, strict=True):
+        assert largest_difference(output, prompt, reference, kit, kind) < TOLERANCE, kind
+    assert len({tuple(output.outputs[0].token_ids) for output in outputs[: len(KINDS)]}) == len(KINDS)
+
+
+def check_exactness(kit: Kit, folder: Path, **options: Any) -> None:
+    prompts = [prompt for prompt in random_prompts((20, 75, 130)) for _ in KINDS]
+    kinds = list(KINDS) * 3
+    with serve(kit, folder, max_num_batched_tokens=96, **options) as served:
+        check(ask(served, kit, prompts, kinds, prompt_logprobs=0), prompts, kinds, kit)
+
+
+@pytest.mark.skipif("TEST_ALL_FAMILIES" not in os.environ, reason="TEST_ALL_FAMILIES is not set")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exact(family: str, tmp_path: Path) -> None:
+    check_exactness(build_kit(tmp_path, family), tmp_path, enforce_eager=True)
+
+
+def test_exact_when_compiled(tmp_path: Path) -> None:
+    check_exactness(build_kit(tmp_path, "llama_tied"), tmp_path, enforce_eager=False)
+
+
+async def test_modules_of_two_models(tmp_path: Path) -> None:
+    """They come, act and go like any other; one whose lanes run one small model is not for this server."""
+    kit = build_kit(tmp_path, "qwen3")
+    engine = await OffsetEngine.start(spec(kit))
+    try:
+        loaded = {kind: await engine.load(kit.modules[kind]) if kind else None for kind in KINDS}
+        prompts = [prompt for prompt in random_prompts((20, 90)) for _ in KINDS]
+        kinds = list(KINDS) * 2
+        check(await ask_all(engine, prompts, [loaded[kind] for kind in kinds]), prompts, kinds, kit)
+        for one in filter(None, loaded.values()):
+            await engine.unload(one)
+        alone = create_module("alone", kit.small, plus=tmp_path / "on-plus", out=tmp_path / "alone")
+        with pytest.raises(ModuleIncompatible, match=r"plus_model: got None; accepted: that being served, .*plus"):
+            await engine.load(alone)
+        assert await engine.client.list_loras() == []
+    finally:
+        await engine.close()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("large", "minus", "plus")):
+        families.build(root / name, "llama", seed)
+    families.build(root / "deeper", "llama", 4, num_hidden_layers=3)
+    families.build(root / "stretched", "llama", 5, rope_theta=5e4)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("plus", "said"),
+    [("deeper", "num_hidden_layers is 3 here and 2 there"), ("stretched", "rope"), ("nowhere", "plus_model")],
+)
+def test_a_plus_lane_of_another_shape(plus: str, said: str, models: Path) -> None:
+    asked = EngineSpec(str(models / "large"), str(models / "minus"), "kit", plus_model=str(models / plus))
+    with pytest.raises(InvalidInput, match=f"plus_model: got .*{plus}.*{said}|plus_model: got .*nowhere"):
+        prepare(asked)
+
+
+def test_drafts_need_one_small_model(models: Path) -> None:
+    asked = EngineSpec(str(models / "large"), str(models / "minus"), "kit", str(models / "plus"), draft_tokens=2)
+    with pytest.raises(InvalidInput, match="draft_tokens: got 2; accepted: 0 beside --plus-model"):
+        prepare(asked)
