@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lethe_offsets.errors import InvalidInput
 from lethe_server.planning.memory import Memory, Pair, plan_memory
 
@@ -11,15 +13,15 @@ TYPICAL = 1024  # tokens of a request, prompt and answer
 
 
 def flags(
-    models: tuple[str, str],
+    models: Mapping[str, str],
     pair: Pair,
     memory: Memory,
     gpus: int,
     context: int,
     quantization: str | None,
 ) -> list[str]:
-    """Arguments of ``lethe serve``, without modules and keys. models: the large one's name and the small one's."""
-    found = ["--model", models[0], "--small-model", models[1], "--dtype", pair.dtype]
+    """Arguments of ``lethe serve``, without modules and keys. models: their names by option."""
+    found = [part for option, name in models.items() for part in (f"--{option}", name)] + ["--dtype", pair.dtype]
     found += ["--tensor-parallel-size", str(gpus)] if gpus > 1 else []
     found += ["--quantization", quantization] if quantization else []
     found += ["--max-model-len", str(context)]

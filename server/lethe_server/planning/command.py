@@ -44,6 +44,7 @@ def plan(
     ),
     max_modules: Annotated[int, typer.Option(min=1, help="Modules that one step can mix.")] = 4,
     max_rank: Annotated[int, typer.Option(min=1, help="Largest rank of a module, both lanes together.")] = 64,
+    plus_model: Annotated[str | None, typer.Option(metavar="CONFIG", help="The plus lane's own model, if any.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Say what fits on a GPU, and how fast it can be, from the configs of both models alone.
@@ -53,8 +54,21 @@ def plan(
     from lethe_server.planning import show  # imports torch and transformers, which takes seconds
     from lethe_server.planning.made import Wish, make_plan
 
-    wish = Wish(model, small_model, gpu_memory, gpus, gpu, dtype, quantization, max_model_len, max_modules, max_rank)
-    made = make_plan(wish)
+    made = make_plan(
+        Wish(
+            model=model,
+            small_model=small_model,
+            gpu_memory=gpu_memory,
+            gpus=gpus,
+            gpu=gpu,
+            dtype=dtype,
+            quantization=quantization,
+            max_model_len=max_model_len,
+            max_modules=max_modules,
+            max_rank=max_rank,
+            plus_model=plus_model,
+        )
+    )
     show.print_json(made) if as_json else show.print_tables(made, Console())
     if not made.fits:
         raise typer.Exit(EXIT_NO_ROOM)

@@ -32,6 +32,7 @@ class Wish:
     max_model_len: int | None
     max_modules: int
     max_rank: int
+    plus_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,29 +64,42 @@ def make_plan(wish: Wish) -> Plan:
     device = DEVICES[wish.gpu]
     ratios = {rows: ratio(pair, rows, seen, device) if rows * seen <= memory.tokens else None for rows in ROWS}
     short = memory.tokens < context
-    names = (folder_of(wish.model), folder_of(wish.small_model))
+    named = {"model": wish.model, "small-model": wish.small_model, "plus-model": wish.plus_model}
+    names = {flag: folder_of(name) for flag, name in named.items() if name}
     return Plan(
         wish=wish,
         pair=pair,
         memory=memory,
         context=context,
         ratios=ratios,
-        flags=[] if short else advice.flags(names, pair, memory, wish.gpus, context, wish.quantization),
+        flags=[]
+        if short
+        else advice.flags(
+            {flag: folder_of(name) for flag, name in names.items() if name},
+            pair,
+            memory,
+            wish.gpus,
+            context,
+            wish.quantization,
+        ),
         instead=advice.instead(pair, memory, wish.gpu_memory, wish.gpus, context) if short else None,
     )
 
 
 def _pair(wish: Wish) -> Pair:
     large, small = read_config("model", wish.model), read_config("small_model", wish.small_model)
-    dtype = dtype_of(large, wish.dtype)
+    dtype, small_size = dtype_of(large, wish.dtype), read_size("small_model", small)
+    if wish.plus_model and read_size("plus_model", read_config("plus_model", wish.plus_model)) != small_size:
+        raise InvalidInput("plus_model", wish.plus_model, f"a model of the shape of {wish.small_model}")
     return Pair(
         large=read_size("model", large),
-        small=read_size("small_model", small),
+        small=small_size,
         dtype=dtype,
         large_bytes=weight_bytes("quantization", large, dtype, wish.quantization),
         small_bytes=weight_bytes("small_model", small, dtype),
         slots=wish.max_modules,
         rank=wish.max_rank,
+        lane_weights=2 if wish.plus_model else 1,
     )
 
 

@@ -19,7 +19,7 @@ LANES = 2
 @dataclass(frozen=True)
 class Pair:
     """Two models as they are to be served. dtype: of activations and KV cache. large_bytes, small_bytes: of a weight of
-    a layer. slots, rank: of the adapters."""
+    a layer. slots, rank: of the adapters. lane_weights: how many sets of weights the lanes have, 1 or 2."""
 
     large: ModelSize
     small: ModelSize
@@ -28,6 +28,7 @@ class Pair:
     small_bytes: float
     slots: int
     rank: int
+    lane_weights: int = 1
 
     @property
     def context(self) -> int:
@@ -102,7 +103,7 @@ def plan_memory(pair: Pair, gpu_memory: float, gpus: int) -> Memory:
     return Memory(
         available=gpu_memory * UTILIZATION * GIB,
         large=pair.weights(pair.large, pair.large_bytes) / gpus,
-        small=pair.weights(pair.small, pair.small_bytes) / gpus,
+        small=pair.lane_weights * pair.weights(pair.small, pair.small_bytes) / gpus,
         adapters=pair.adapters / gpus,
         working=_working(pair, tokens, requests),
         large_token=token_bytes(pair.large, pair.dtype, gpus),

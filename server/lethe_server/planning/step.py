@@ -35,13 +35,17 @@ DEVICES = {
 def ratio(pair: Pair, rows: int, context: int, device: Device) -> float:
     """Plain vLLM's decode step over Lethe's, for ``rows`` rows that each see ``context`` tokens and have a module."""
     plain = _seconds(pair, pair.large, pair.large_bytes, rows, context, device)
-    small = _seconds(pair, pair.small, pair.small_bytes, LANES * rows, context, device)
+    small = _seconds(pair, pair.small, pair.small_bytes, LANES * rows, context, device, pair.lane_weights)
     rules = 4 * rows * pair.large.vocabulary * FLOAT  # three logits are read, one is written
     return plain / (plain + small + (pair.adapters + rules) / device.bandwidth)
 
 
-def _seconds(pair: Pair, model: ModelSize, layer_bytes: float, rows: int, context: int, device: Device) -> float:
+def _seconds(
+    pair: Pair, model: ModelSize, layer_bytes: float, rows: int, context: int, device: Device, weights: int = 1
+) -> float:
+    """weights: sets of them that are read."""
     number = DTYPES[pair.dtype]
-    read = model.touched(rows) * layer_bytes + model.head_weights * number + rows * context * model.kv_values * number
+    read = weights * (model.touched(rows) * layer_bytes + model.head_weights * number)
+    read += rows * context * model.kv_values * number
     operations = rows * (2 * (model.used + model.head_weights) + model.attention * context)
     return max(read / device.bandwidth, operations / (device.eight if layer_bytes == 1 else device.dense))

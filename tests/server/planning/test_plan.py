@@ -103,6 +103,17 @@ def test_the_ratio_follows_from_bytes_where_memory_is_what_takes_time(folder: Pa
     assert ratio == pytest.approx(large / (large + small + 2 * ends + 4 * 1000 * 4))
 
 
+def test_a_plus_lane_of_its_own_is_a_second_small_model(folder: Path) -> None:
+    write(folder / "plus", SMALL)
+    one, two = plan(folder), plan(folder, "--plus-model", str(folder / "plus"))
+    assert two["bytes_per_gpu"]["small"] == 2 * one["bytes_per_gpu"]["small"]
+    assert two["kv_bytes_per_token"] == one["kv_bytes_per_token"]
+    assert two["ratio_to_plain"]["1"] < one["ratio_to_plain"]["1"]
+    assert two["flags"][4:6] == ["--plus-model", str(folder / "plus")]
+    result = run(folder, "--plus-model", str(folder / "large"))
+    assert "plus_model: got" in str(result.exception)
+
+
 def test_experts_are_held_whole_and_read_in_part(folder: Path) -> None:
     experts = {"num_experts": 16, "num_experts_per_tok": 2, "moe_intermediate_size": 256, "head_dim": 64}
     kind = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "decoder_sparse_step": 1}
