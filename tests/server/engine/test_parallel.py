@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,10 +22,11 @@ from reference import Reference
 KINDS = (None, "plain", "both", "ranked")
 TOLERANCE = 1e-4  # nats
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "tensor parallel, eager": {"tensor_parallel_size": 2},
-    "tensor parallel, compiled": {"tensor_parallel_size": 2, "enforce_eager": False},
+    "tensor parallel": {"tensor_parallel_size": 2},
     "data parallel": {"data_parallel_size": 2},
 }
+if os.environ.get("TEST_ALL_FAMILIES"):
+    LAYOUTS["tensor parallel, compiled"] = {"tensor_parallel_size": 2, "enforce_eager": False}
 
 pytestmark = pytest.mark.engine
 
