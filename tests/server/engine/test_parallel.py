@@ -24,14 +24,14 @@ TOLERANCE = 1e-4  # nats
 LAYOUTS: dict[str, dict[str, Any]] = {
     "tensor parallel": {"tensor_parallel_size": 2},
     "data parallel": {"data_parallel_size": 2},
+    "tensor parallel, compiled": {"tensor_parallel_size": 2, "enforce_eager": False},
 }
-if os.environ.get("TEST_ALL_FAMILIES"):
-    LAYOUTS["tensor parallel, compiled"] = {"tensor_parallel_size": 2, "enforce_eager": False}
+ALWAYS = ("tensor parallel", "data parallel")  # the rest: with TEST_ALL_FAMILIES set
 
 pytestmark = pytest.mark.engine
 
 
-@pytest.fixture(scope="module", params=LAYOUTS)
+@pytest.fixture(scope="module", params=LAYOUTS if os.environ.get("TEST_ALL_FAMILIES") else ALWAYS)
 async def engine(request: pytest.FixtureRequest, kit: Kit) -> AsyncIterator[OffsetEngine]:
     """Two slots for three modules, prompts in chunks; two processes with a core each, as far as there are cores."""
     plain = spec(kit)
