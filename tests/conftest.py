@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +29,20 @@ _take_own_cores()  # before torch counts them
 
 @pytest.fixture(scope="session")
 def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
-    """What ``lethe demo`` builds, in about a minute of one core; don't change it.
+    """What ``lethe demo`` builds, in about a minute of one core, once for all workers; don't change it.
 
     With TEST_DEMO_CACHE set to a directory it is kept there for the next run.
     """
     from lethe_offsets.demo.build import build_world  # seconds to import
 
-    kept = os.environ.get("TEST_DEMO_CACHE")
-    return build_world(Path(kept) / "demo" if kept else tmp_path_factory.mktemp("demo"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = Path(os.environ.get("TEST_DEMO_CACHE") or folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build_world(folder / "demo")
 
 
 @pytest.fixture(scope="session")

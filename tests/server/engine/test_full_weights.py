@@ -22,7 +22,19 @@ from lethe_server.engine.spec import EngineSpec
 TOLERANCE = 1e-4  # nats
 KINDS = (None, "bare", "both", "pinned")
 # Beside those below: learned positions, norms and projections with biases, fused projections.
-FAMILIES = ("llama", "qwen2", "mistral", "gemma3_text", "gemma2", "phi3", "olmo2", "gpt_neox", "opt", "granite")
+FAMILIES = (
+    "llama",
+    "llama_tied",
+    "qwen2",
+    "mistral",
+    "gemma3_text",
+    "gemma2",
+    "phi3",
+    "olmo2",
+    "gpt_neox",
+    "opt",
+    "granite",
+)
 
 pytestmark = pytest.mark.engine
 
@@ -50,27 +62,20 @@ def check(outputs: list[Any], prompts: list[list[int]], kinds: list[str | None],
     assert len({tuple(output.outputs[0].token_ids) for output in outputs[: len(KINDS)]}) == len(KINDS)
 
 
-def check_exactness(kit: Kit, folder: Path, **options: Any) -> None:
-    prompts = [prompt for prompt in random_prompts((20, 75, 130)) for _ in KINDS]
-    kinds = list(KINDS) * 3
-    with serve(kit, folder, max_num_batched_tokens=96, **options) as served:
-        check(ask(served, kit, prompts, kinds, prompt_logprobs=0), prompts, kinds, kit)
-
-
 @pytest.mark.skipif("TEST_ALL_FAMILIES" not in os.environ, reason="TEST_ALL_FAMILIES is not set")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exact(family: str, tmp_path: Path) -> None:
-    check_exactness(build_kit(tmp_path, family), tmp_path, enforce_eager=True)
-
-
-def test_exact_when_compiled(tmp_path: Path) -> None:
-    check_exactness(build_kit(tmp_path, "llama_tied"), tmp_path, enforce_eager=False)
+    kit = build_kit(tmp_path, family)
+    prompts = [prompt for prompt in random_prompts((20, 75, 130)) for _ in KINDS]
+    kinds = list(KINDS) * 3
+    with serve(kit, tmp_path, enforce_eager=True, max_num_batched_tokens=96) as served:
+        check(ask(served, kit, prompts, kinds, prompt_logprobs=0), prompts, kinds, kit)
 
 
 async def test_modules_of_two_models(tmp_path: Path) -> None:
-    """They come, act and go like any other; one whose lanes run one small model is not for this server."""
+    """Compiled. They come, act and go like any other; one whose lanes run one small model is not for this server."""
     kit = build_kit(tmp_path, "qwen3")
-    engine = await OffsetEngine.start(spec(kit))
+    engine = await OffsetEngine.start(spec(kit, options={**spec(kit).options, "enforce_eager": False}))
     try:
         loaded = {kind: await engine.load(kit.modules[kind]) if kind else None for kind in KINDS}
         prompts = [prompt for prompt in random_prompts((20, 90)) for _ in KINDS]

@@ -66,8 +66,10 @@ def test_quantised_large_model(kit: Kit, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("quantise", "round_weights"),
-    [(quantised.to_awq, quantised.round_to_awq), (quantised.to_gptq, quantised.round_to_gptq)],
-    ids=["AWQ", "GPTQ"],
+    [
+        pytest.param(quantised.to_awq, quantised.round_to_awq, id="AWQ"),
+        pytest.param(quantised.to_gptq, quantised.round_to_gptq, id="GPTQ"),
+    ],
 )
 def test_weights_of_four_bits(quantise: Any, round_weights: Any, kit: Kit, tmp_path: Path) -> None:
     """The same; vLLM computes with such weights in bfloat16, so the pair does too."""
