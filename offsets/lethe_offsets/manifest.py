@@ -131,8 +131,9 @@ class Manifest(_Strict):
             raise invalid(err, MANIFEST_FILE, KEYS) from err
 
     def to_json(self) -> bytes:
-        """UTF-8, indented, keys in the order of the fields."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
+        """UTF-8, indented, keys in the order of the fields; without a plus_model as before there was that field."""
+        unused = {"plus_model"} if self.plus_model is None else None
+        return self.model_dump_json(indent=2, exclude=unused).encode() + b"\n"
 
 
 KEYS = {

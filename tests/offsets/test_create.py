@@ -28,6 +28,7 @@ def test_a_created_module_records_what_it_was_made_of(made_module: Module, small
     assert manifest.rule == Rule(strength=1.2, pin_special=True)
     assert manifest.strength_bounds == (0.0, 2.0)
     assert Module.open(made_module.path) == made_module
+    assert "plus_model" not in json.loads((made_module.path / "offset.json").read_text())
 
 
 def test_optional_fields_reach_the_manifest(small_path: Path, minus_adapter: Path, tmp_path: Path) -> None:
