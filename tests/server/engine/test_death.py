@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lethe_server.engine.death import cause_of_death
-from lethe_server.engine.service import OffsetEngine
+from lethe_server.engine.service import OffsetEngine, Prepared
 from lethe_server.engine.spec import EngineSpec
 from lethe_server.errors import EngineDied
 
@@ -20,9 +20,11 @@ class Silent:
     def __init__(self, **ended: int) -> None:
         self.errored = False
         manager = SimpleNamespace(finished_procs=lambda: ended)
-        self.engine_core = SimpleNamespace(resources=SimpleNamespace(engine_manager=manager))
+        self.engine_core = SimpleNamespace(
+            resources=SimpleNamespace(engine_manager=manager), core_engines=[b"0"], _call_utility_async=self._call
+        )
 
-    async def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+    async def _call(self, *call: Any, engine: bytes) -> list[Any]:
         return await asyncio.get_running_loop().create_future()
 
 
@@ -48,7 +50,7 @@ def test_engines_without_such_a_manager() -> None:
 async def test_a_call_that_is_never_answered_ends_with_the_engine() -> None:
     client: Any = Silent(EngineCore=-9)
     small: Any = None
-    engine = OffsetEngine(EngineSpec("large", "small", "public"), client, small)
+    engine = OffsetEngine(EngineSpec("large", "small", "public"), client, Prepared({}, small, None))
     reading = asyncio.create_task(engine.read())
     dying = asyncio.create_task(engine.death())
     await engine.check()
