@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ def versions(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> list[Module]
     return made
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one engine", "two engines"])
+@pytest.fixture(scope="module", params=[1, 2] if os.environ.get("TEST_ALL_FAMILIES") else [1])
 def num_engines(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 

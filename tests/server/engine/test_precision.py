@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,12 @@ def test_quantised_large_model(kit: Kit, tmp_path: Path) -> None:
     ("quantise", "round_weights"),
     [
         pytest.param(quantised.to_awq, quantised.round_to_awq, id="AWQ"),
-        pytest.param(quantised.to_gptq, quantised.round_to_gptq, id="GPTQ"),
+        pytest.param(
+            quantised.to_gptq,
+            quantised.round_to_gptq,
+            id="GPTQ",
+            marks=pytest.mark.skipif("TEST_ALL_FAMILIES" not in os.environ, reason="TEST_ALL_FAMILIES is not set"),
+        ),
     ],
 )
 def test_weights_of_four_bits(quantise: Any, round_weights: Any, kit: Kit, tmp_path: Path) -> None:
