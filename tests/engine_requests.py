@@ -10,6 +10,7 @@ from typing import Any
 
 from kit import Kit
 from lethe_offsets.module import Module
+from lethe_server.engine.data_parallel import num_engines
 from lethe_server.engine.service import LoadedModule, OffsetEngine
 from lethe_server.engine.spec import EngineSpec
 from reference import Lanes
@@ -35,41 +36,47 @@ async def answer(
     engine: OffsetEngine, loaded: LoadedModule | None, name: str | None = None, num_tokens: int = NUM_TOKENS
 ) -> list[int]:
     """Greedy tokens after ``PROMPT``, under the adapter's own name or another one."""
-    from vllm import SamplingParams
-
-    params = SamplingParams(temperature=0.0, max_tokens=num_tokens, ignore_eos=True)
-    request = None if loaded is None else loaded.request(name or loaded.name)
-    final: Any = None
-    async for output in engine.client.generate(
-        {"prompt_token_ids": PROMPT}, params, f"asked-{next(_numbers)}", lora_request=request
-    ):
-        final = output
-    return list(final.outputs[0].token_ids)
+    output = await _ask(engine, PROMPT, loaded, name, max_tokens=num_tokens)
+    return list(output.outputs[0].token_ids)
 
 
 async def ask_all(
     engine: OffsetEngine, prompts: Sequence[list[int]], loaded: Sequence[LoadedModule | None], turn: int = 1
 ) -> list[Any]:
     """All requests at once, prompts scored too; every ``turn`` of them go to the next of the client's engines."""
+    engines = num_engines(engine.client)
+    scored = {"max_tokens": NUM_TOKENS, "logprobs": 0, "prompt_logprobs": 0}
+    return list(
+        await asyncio.gather(
+            *(
+                _ask(engine, prompt, module, rank=number // turn % engines, **scored)
+                for number, (prompt, module) in enumerate(zip(prompts, loaded, strict=True))
+            )
+        )
+    )
+
+
+async def _ask(
+    engine: OffsetEngine,
+    prompt: list[int],
+    loaded: LoadedModule | None,
+    name: str | None = None,
+    rank: int | None = None,
+    **params: Any,
+) -> Any:
+    """The final output of one greedy request. rank: which of the client's engines; None for any."""
     from vllm import SamplingParams
 
-    params = SamplingParams(temperature=0.0, max_tokens=NUM_TOKENS, ignore_eos=True, logprobs=0, prompt_logprobs=0)
-    num_engines = engine.client.vllm_config.parallel_config.data_parallel_size
-
-    async def ask(number: int, prompt: list[int], module: LoadedModule | None) -> Any:
-        final: Any = None
-        async for output in engine.client.generate(
-            {"prompt_token_ids": prompt},
-            params,
-            f"asked-{next(_numbers)}",
-            lora_request=None if module is None else module.request(module.name),
-            data_parallel_rank=number // turn % num_engines,
-        ):
-            final = output
-        return final
-
-    cases = enumerate(zip(prompts, loaded, strict=True))
-    return list(await asyncio.gather(*(ask(number, *case) for number, case in cases)))
+    final: Any = None
+    async for output in engine.client.generate(
+        {"prompt_token_ids": prompt},
+        SamplingParams(temperature=0.0, ignore_eos=True, **params),
+        f"asked-{next(_numbers)}",
+        lora_request=None if loaded is None else loaded.request(name or loaded.name),
+        data_parallel_rank=rank,
+    ):
+        final = output
+    return final
 
 
 def lanes_of(module: Module, **rule: Any) -> Lanes:

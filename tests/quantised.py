@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 INT8_MAX = 127
-
-
 GROUP = 32  # inputs of a layer that share a scale, of those with 4 bits
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # which of eight columns each nibble of an AWQ checkpoint holds, lowest first
 

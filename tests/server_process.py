@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from openai import AsyncOpenAI, OpenAI
 
 from kit import Kit
@@ -95,6 +96,10 @@ class Server:
         with self.http(ADMIN_KEY) as http:
             lines = http.get("/metrics").text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
+
+    def processes(self) -> list[psutil.Process]:
+        """Those that the server has started, and theirs."""
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; returns the exit code."""

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -14,9 +14,11 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -131,9 +133,16 @@ class Manifest(_Strict):
             raise invalid(err, MANIFEST_FILE, KEYS) from err
 
     def to_json(self) -> bytes:
-        """UTF-8, indented, keys in the order of the fields; without a plus_model as before there was that field."""
-        unused = {"plus_model"} if self.plus_model is None else None
-        return self.model_dump_json(indent=2, exclude=unused).encode() + b"\n"
+        """UTF-8, indented, keys in the order of the fields."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+    @model_serializer(mode="wrap")
+    def _as_before_plus_models(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the key where there is none: such a manifest's bytes, and so its module's digest, stay the same."""
+        content: dict[str, Any] = dump(self)
+        if self.plus_model is None:
+            del content["plus_model"]
+        return content
 
 
 KEYS = {

@@ -72,9 +72,12 @@ class SmallModelFacts:
             other = cls.read(plus)
         except InvalidInput as err:
             raise InvalidInput("plus_model", err.value, err.accepted) from err
+        theirs = other._shape()
         for name, ours in own._shape().items():
-            if (theirs := other._shape()[name]) != ours:
-                accepted = f"a model as {own.id} but for its weights; {name} is {theirs!r} here and {ours!r} there"
+            if theirs[name] != ours:
+                accepted = (
+                    f"a model as {own.id} but for its weights; {name} is {theirs[name]!r} here and {ours!r} there"
+                )
                 raise InvalidInput("plus_model", str(plus), accepted)
         return own, other
 

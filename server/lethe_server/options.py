@@ -21,7 +21,7 @@ from lethe_server.errors import BadOption
 _MODULES = "modules are Lethe's adapters; see --module, --max-modules-per-batch and --max-module-rank"
 _SETTING = "it is a setting of the server, not of the engine"
 _ONE_MACHINE = "the engines of one server are on its machine; start several servers behind a load balancer"
-_BY_CONTEXT = "a pair is not split by context; see --tensor-parallel-size"
+_BY_CONTEXT = "a pair is not split by context"
 _TEXT = "the pair computes text generation only"
 _OWNED = "Lethe sets it"
 
@@ -35,11 +35,9 @@ REFUSED = {
     **dict.fromkeys(("model", "served_model_name"), _SETTING),
     **dict.fromkeys(("worker_cls", "worker_extension_cls", "scheduler_cls", "model_class_overrides"), _OWNED),
     **dict.fromkeys(("data_parallel_rank", "data_parallel_start_rank", "data_parallel_size_local"), _ONE_MACHINE),
-    **dict.fromkeys(("data_parallel_external_lb", "data_parallel_hybrid_lb", "enable_elastic_ep"), _ONE_MACHINE),
-    "data_parallel_multi_port_external_lb": _ONE_MACHINE,
-    **dict.fromkeys(
-        ("prefill_context_parallel_size", "decode_context_parallel_size"), "a pair is not split by context"
-    ),
+    **dict.fromkeys(("data_parallel_external_lb", "data_parallel_multi_port_external_lb"), _ONE_MACHINE),
+    **dict.fromkeys(("data_parallel_hybrid_lb", "enable_elastic_ep"), _ONE_MACHINE),
+    **dict.fromkeys(("prefill_context_parallel_size", "decode_context_parallel_size"), _BY_CONTEXT),
     **dict.fromkeys(("runner", "convert", "pooler_config", "tokens_only", "skip_tokenizer_init"), _TEXT),
     **dict.fromkeys(("kv_transfer_config", "ec_transfer_config"), "the pair's cache can't be transferred"),
     "weight_transfer_config": "weights don't change while Lethe serves",

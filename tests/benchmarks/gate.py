@@ -17,10 +17,10 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from torch import Tensor
 
 from lethe_offsets import load_module
 from lethe_offsets.evaluation.axes.attacks import auc
+from lethe_offsets.evaluation.axes.guided import divergence
 from lethe_offsets.evaluation.encode import encode_prompt
 from lethe_offsets.evaluation.generation import generate
 from lethe_offsets.training.progress import silent
@@ -56,12 +56,6 @@ class Sizes:
     label: str
     first: list[float]
     largest: list[float]
-
-
-def divergence(plus: Tensor, minus: Tensor) -> Tensor:
-    """KL(plus || minus) of logits [n, vocab]: [n], nats."""
-    ours, theirs = plus.float().log_softmax(dim=-1), minus.float().log_softmax(dim=-1)
-    return (ours.exp() * (ours - theirs)).sum(dim=-1)
 
 
 @torch.inference_mode()

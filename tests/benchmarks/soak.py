@@ -191,7 +191,7 @@ class Administrator:
 async def sample(server: Server, tally: Tally) -> None:
     began, root = time.monotonic(), psutil.Process(server.process.pid)
     while True:
-        tree = [root, *root.children(recursive=True)]
+        tree = [root, *server.processes()]
         files, threads = sum(each.num_fds() for each in tree), sum(each.num_threads() for each in tree)
         held = await asyncio.to_thread(host_mib, root.pid)
         tally.samples.append((time.monotonic() - began, held, files, threads))

@@ -67,10 +67,6 @@ def declaring(kit: Kit) -> list[str]:
     return [*modules, "--route", "public=plain"]
 
 
-def processes(server: Server) -> list[psutil.Process]:
-    return psutil.Process(server.process.pid).children(recursive=True)
-
-
 def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + ENOUGH_S
     while not condition():
@@ -118,7 +114,7 @@ class LastWords:
     def __init__(self, server: Server, kit: Kit, pool: ThreadPoolExecutor, state: Path) -> None:
         self.state = state
         self.answered_by = server.answered_by("public")
-        left, began = processes(server), threading.Event()
+        left, began = server.processes(), threading.Event()
         engine = next(each for each in left if "EngineCore" in each.name())
         stream = pool.submit(self._stream, server, began)
         assert began.wait(ENOUGH_S)
@@ -245,7 +241,7 @@ def test_a_disk_that_is_full_refuses_changes_and_nothing_else(server: Server) ->
 
 def test_no_more_than_the_grace_period_is_waited_for(server: Server) -> None:
     """The last one: it ends the server."""
-    left = processes(server)
+    left = server.processes()
     with connection(server) as stalled:
         stall(server, stalled)
         assert server.stop() == 0

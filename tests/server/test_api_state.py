@@ -70,7 +70,7 @@ def test_a_server_killed_in_a_change_comes_back_from_the_bucket_alone(kit: Kit, 
         work = threading.Thread(target=change, args=(server,))
         work.start()
         work.join(KILL_AFTER_S)
-        engine = psutil.Process(server.process.pid).children(recursive=True)
+        engine = server.processes()
         server.stop(signal.SIGKILL)
         work.join()
         assert engine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from kit import Kit
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
+from on_demand import EVERYTHING
 from reference import Lanes
 from server_process import ADMIN_KEY, Server, serving
 
@@ -40,7 +40,7 @@ def versions(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> list[Module]
     return made
 
 
-@pytest.fixture(scope="module", params=[1, 2] if os.environ.get("TEST_ALL_FAMILIES") else [1])
+@pytest.fixture(scope="module", params=[1, 2] if EVERYTHING else [1])
 def num_engines(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
@@ -155,7 +155,7 @@ def test_every_engine_took_its_part(server: Server, num_engines: int) -> None:
 
 def test_a_server_that_is_killed_leaves_no_process(server: Server) -> None:
     """The last test: of the engines, and of what shares requests out among them."""
-    processes = psutil.Process(server.process.pid).children(recursive=True)
+    processes = server.processes()
     assert processes
     server.process.kill()
     assert psutil.wait_procs(processes, timeout=30)[1] == []

@@ -201,7 +201,7 @@ async def learn(http: httpx.AsyncClient, versions: list[Module]) -> Answers:
 
 def memory(server: Server) -> int:
     root = psutil.Process(server.process.pid)
-    return sum(each.memory_info().rss for each in (root, *root.children(recursive=True)))
+    return sum(each.memory_info().rss for each in (root, *server.processes()))
 
 
 async def settled(http: httpx.AsyncClient) -> str:

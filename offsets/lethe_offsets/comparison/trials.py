@@ -15,7 +15,6 @@ from lethe_offsets.comparison.contenders import Contender
 from lethe_offsets.comparison.direct import tune_directly
 from lethe_offsets.comparison.probability import probabilities
 from lethe_offsets.errors import InvalidInput
-from lethe_offsets.manifest import LANES
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
 from lethe_offsets.training.config import TrainingConfig
@@ -24,7 +23,7 @@ from lethe_offsets.training.logits import model_logits
 from lethe_offsets.training.methods import default_settings, load_method
 from lethe_offsets.training.progress import Report
 from lethe_offsets.training.recipe import train_module
-from lethe_offsets.training.reference import load_lane, load_model, load_tokenizer, special_ids
+from lethe_offsets.training.reference import load_lanes, load_model, load_tokenizer, special_ids
 
 MAX_RETAIN_LOSS = 0.05
 FAILED_FILE, POINTS_FILE = "failed.txt", "points.json"
@@ -135,8 +134,8 @@ class Trial:
         module, large = Module.open(trained), load_model(bench.large, bench.device)
         small = bench.smalls[self.contender.small]
         plus, minus = (
-            model_logits(load_lane(small, module.lanes.get(lane)).to(bench.device))  # type: ignore[arg-type]
-            for lane in LANES
+            model_logits(lane.to(bench.device))  # type: ignore[arg-type]
+            for lane in load_lanes(small, module)
         )
         pinned = special_ids(large, load_tokenizer(bench.large))
         return probabilities(examples, model_logits(large), (plus, minus), self.rules, pinned)

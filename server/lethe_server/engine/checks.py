@@ -18,10 +18,10 @@ from lethe_offsets.module import Module
 from lethe_offsets.small_model import SmallModelFacts
 from lethe_server.engine.families import check_large_family, check_small_family
 from lethe_server.engine.spec import EngineSpec, PairConfig
+from lethe_server.planning.sizes import NUM_EXPERTS
 
 MAX_SLOTS = 256  # bfloat16 carries a row's slot and holds integers exactly only up to this
 PAIR_DTYPES = ("auto", "float32", "bfloat16", "float16")
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # how configs say how many they have
 OWNED_OPTIONS = {
     "enable_lora": "forget modules are given by --module",
     "max_loras": "set --max-modules-per-batch",
@@ -76,7 +76,7 @@ def check_layout(large: PretrainedConfig, small: PretrainedConfig, spec: EngineS
         if (heads := getattr(config, "num_attention_heads", 0)) % ranks:
             raise InvalidInput("tensor_parallel_size", ranks, f"a divisor of the {heads} attention heads of {name}")
     engines = int(spec.options.get("data_parallel_size") or 1)
-    if on_cpu and engines > 1 and any(getattr(large, name, None) for name in EXPERTS):
+    if on_cpu and engines > 1 and any(getattr(large, name, None) for name in NUM_EXPERTS):
         raise InvalidInput(
             "data_parallel_size", engines, "1 for a mixture of experts on the CPU; start several servers"
         )

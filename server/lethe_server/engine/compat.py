@@ -159,11 +159,10 @@ def build_plus(vllm_config: VllmConfig, plus_config: Any, pair: PairConfig, pref
     Its attention is given up, or vLLM would hold a KV cache for it.
     """
     plus = _build_small(vllm_config, plus_config, pair, prefix)
-    layers = vllm_config.compilation_config.static_forward_context
-    for name in [name for name in layers if name.startswith(f"{prefix}.")]:
-        del layers[name]
-    for name in [name for name, layer in plus.named_modules() if isinstance(layer, Attention)]:
-        plus.set_submodule(name, nn.Identity())
+    for name, layer in list(plus.named_modules()):
+        if isinstance(layer, Attention):
+            del vllm_config.compilation_config.static_forward_context[layer.layer_name]
+            plus.set_submodule(name, nn.Identity())
     return plus
 
 

@@ -18,6 +18,8 @@ from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
+from lethe_server.engine.lanes import by_lane
+
 
 def join_weights(small: nn.Module, plus: nn.Module) -> None:
     """Let the plus rows of ``small`` be computed with the weights of ``plus``, a model of the same class and shape.
@@ -36,7 +38,7 @@ def join_weights(small: nn.Module, plus: nn.Module) -> None:
             raise ValueError(f"{name} is a {type(layer).__name__}, which a plus lane can't have its own weights of")
         else:
             layer.plus_layer = (other,)  # in a tuple: not a part of this layer
-            layer.__class__ = _by_lane(type(layer))  # type: ignore[arg-type]
+            layer.__class__ = _of_both(type(layer))  # type: ignore[arg-type]
 
 
 class LaneWeights(QuantizeMethodBase):
@@ -68,7 +70,7 @@ class LaneWeights(QuantizeMethodBase):
 
 
 @cache
-def _by_lane(kind: type[nn.Module]) -> type[nn.Module]:
+def _of_both(kind: type[nn.Module]) -> type[nn.Module]:
     """A kind of layer whose ``plus_layer`` computes the plus rows of tensors [2n, ...]."""
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -89,11 +91,11 @@ def _lanes_or_same(value: Any) -> tuple[Any, Any]:
 
 
 def _lanes(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """[2n, ...] to the minus rows and the plus rows, each [n, ...]."""
-    both = rows.reshape(-1, 2, *rows.shape[1:])
-    return both[:, 0].contiguous(), both[:, 1].contiguous()
+    """As ``by_lane``, copied: layers of some kinds want their rows one behind the other."""
+    minus, plus = by_lane(rows)
+    return minus.contiguous(), plus.contiguous()
 
 
 def _rows(minus: Tensor, plus: Tensor) -> Tensor:
-    """The reverse."""
+    """The reverse of ``by_lane``."""
     return torch.stack([minus, plus], dim=1).flatten(0, 1)

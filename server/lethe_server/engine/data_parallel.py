@@ -1,4 +1,7 @@
-"""Several engines behind one client of vLLM's: what is said to each of them."""
+"""Several engines behind one client of vLLM's: what is said to each of them.
+
+Contacts with vLLM's internals of its own, as in ``death``: ``compat`` imports what builds models.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ def num_engines(client: Any) -> int:
 async def ask_workers(client: Any, method: str, arguments: tuple[Any, ...]) -> list[list[Any]]:
     """What the method of that name returns on every worker of each engine.
 
-    vLLM's own ``collective_rpc`` asks all engines and passes on the answers of the first alone (0.32).
+    vLLM's own ``collective_rpc`` asks all engines and passes on the answers of the first alone (0.32). 0.26 has no
+    public call for all of them.
     """
-    core = client.engine_core
-    engines = core.core_engines
-    call = ("collective_rpc", method, None, arguments, None)
-    return list(await asyncio.gather(*(core._call_utility_async(*call, engine=engine) for engine in engines)))
+    core, call = client.engine_core, ("collective_rpc", method, None, arguments, None)
+    answers = (core._call_utility_async(*call, engine=engine) for engine in core.core_engines)
+    return list(await asyncio.gather(*answers))
 
 
 def end_coordinator_with_us() -> None:

@@ -20,6 +20,12 @@ def pair_rows(values: Tensor, out: Tensor) -> Tensor:
     return rows
 
 
+def by_lane(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows in pairs [2n, ...] as the minus rows and the plus rows, views of [n, ...]."""
+    minus, plus = rows.view(-1, 2, *rows.shape[1:]).unbind(1)
+    return minus, plus
+
+
 class LaneAttention(nn.Module):
     """An attention layer with the heads of both lanes, for rows in pairs."""
 

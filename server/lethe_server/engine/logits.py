@@ -11,6 +11,7 @@ from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from lethe_offsets.pair import apply_rules
 from lethe_server.engine.adapters import AdapterSlots
 from lethe_server.engine.clock import Clock
+from lethe_server.engine.lanes import by_lane
 
 
 class OffsetLogitsProcessor(LogitsProcessor):
@@ -58,7 +59,7 @@ class OffsetLogitsProcessor(LogitsProcessor):
         """pair [2n, small vocab]: a minus row, then a plus row."""
         if large is None or pair is None:
             return None
-        minus, plus = pair.unflatten(0, (-1, 2)).unbind(1)
+        minus, plus = by_lane(pair)
         rules = adapters.rules.take(slots, adapters.all_modules)
         logits = apply_rules(large, plus, minus, rules, self.special_ids)
         adapters.tallies.add(slots, large, plus, minus, logits, rules)

@@ -72,16 +72,7 @@ def make_plan(wish: Wish) -> Plan:
         memory=memory,
         context=context,
         ratios=ratios,
-        flags=[]
-        if short
-        else advice.flags(
-            {flag: folder_of(name) for flag, name in names.items() if name},
-            pair,
-            memory,
-            wish.gpus,
-            context,
-            wish.quantization,
-        ),
+        flags=[] if short else advice.flags(names, pair, memory, wish.gpus, context, wish.quantization),
         instead=advice.instead(pair, memory, wish.gpu_memory, wish.gpus, context) if short else None,
     )
 

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from lethe_offsets.errors import InvalidInput
 
 VOCABULARY_UNIT = 64  # vLLM pads embedding and head to whole multiples
-EXPERTS = (("num_experts", "num_local_experts", "n_routed_experts"), ("num_experts_per_tok", "top_k_experts"))
+NUM_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # by the names that configs have for it
+NUM_USED = ("num_experts_per_tok", "top_k_experts")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ def _context(field: str, config: Any) -> int:
 
 def _share(config: Any) -> float:
     """The share of the routed experts that one token uses."""
-    counts = [next((getattr(config, name) for name in names if hasattr(config, name)), None) for names in EXPERTS]
+    counts = [
+        next((getattr(config, name) for name in names if hasattr(config, name)), None)
+        for names in (NUM_EXPERTS, NUM_USED)
+    ]
     return float(counts[1] / counts[0]) if counts[0] and counts[1] else 1.0
 
 

@@ -14,13 +14,12 @@ from lethe_offsets.comparison.contenders import RANKS, STRENGTHS, choose_contend
 from lethe_offsets.comparison.probability import probabilities
 from lethe_offsets.comparison.trials import POINTS, Point, Trial, choose
 from lethe_offsets.errors import InvalidInput
-from lethe_offsets.manifest import LANES
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
 from lethe_offsets.training.data import read_examples
 from lethe_offsets.training.logits import model_logits
 from lethe_offsets.training.progress import silent
-from lethe_offsets.training.reference import ReferenceEnsemble, load_lane, load_model, load_tokenizer, special_ids
+from lethe_offsets.training.reference import ReferenceEnsemble, load_lanes, load_model, load_tokenizer, special_ids
 
 
 def point(retain: float, distance: float, rate: float = 1e-3) -> Point:
@@ -62,7 +61,7 @@ def test_points_are_what_the_module_does_to_the_large_model(built: Builds) -> No
     comparison.attempt(trial, silent)
     (found,) = json.loads((built.place / "trials" / f"{trial.name}-points" / "points.json").read_bytes())
     words, module = load_tokenizer(built.path("large")), Module.open(built.place / "trials" / trial.name)
-    models = [load_model(built.path("large")), *(load_lane(built.path("small"), module.lanes.get(n)) for n in LANES)]
+    models = [load_model(built.path("large")), *load_lanes(built.path("small"), module)]
     expected = []
     for example in read_examples(built.place / "sets" / "forget.jsonl", words, "retain", 512):
         ids = torch.tensor([example.ids])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import families
 from agreement import ask, largest_difference, random_prompts
 from kit import serve
+from on_demand import EVERYTHING
 
 TOLERANCE = 1e-4  # nats
 KINDS = (None, "plus", "both", "pinned")
@@ -19,7 +19,7 @@ PAIRS = (
     ("gemma2", "gemma3_text"),
     ("opt", "gpt_neox"),
 )
-# The rest of what the README lists: run with TEST_ALL_FAMILIES set.
+# The rest of what the README lists.
 MORE_PAIRS = (
     ("mixtral", "mistral"),
     ("olmo2", "phi3"),
@@ -37,7 +37,7 @@ MORE_PAIRS = (
 pytestmark = pytest.mark.engine
 
 
-@pytest.mark.parametrize(("large", "small"), [*PAIRS, *(MORE_PAIRS if os.environ.get("TEST_ALL_FAMILIES") else ())])
+@pytest.mark.parametrize(("large", "small"), [*PAIRS, *(MORE_PAIRS if EVERYTHING else ())])
 def test_exact(large: str, small: str, tmp_path: Path) -> None:
     kit = families.build_kit(
         tmp_path,

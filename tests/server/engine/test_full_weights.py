@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 from lethe_offsets.pair import Rule
 from lethe_server.engine.service import OffsetEngine, prepare
 from lethe_server.engine.spec import EngineSpec
+from on_demand import on_demand
 
 TOLERANCE = 1e-4  # nats
 KINDS = (None, "bare", "both", "pinned")
@@ -62,7 +62,7 @@ def check(outputs: list[Any], prompts: list[list[int]], kinds: list[str | None],
     assert len({tuple(output.outputs[0].token_ids) for output in outputs[: len(KINDS)]}) == len(KINDS)
 
 
-@pytest.mark.skipif("TEST_ALL_FAMILIES" not in os.environ, reason="TEST_ALL_FAMILIES is not set")
+@on_demand
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exact(family: str, tmp_path: Path) -> None:
     kit = build_kit(tmp_path, family)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from kit import Kit
 from lethe_offsets.create import create_module
 from lethe_server.engine.probe import ProbeFailed
 from lethe_server.engine.service import OffsetEngine
+from on_demand import EVERYTHING
 from reference import Reference
 
 KINDS = (None, "plain", "both", "ranked")
@@ -26,12 +26,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "data parallel": {"data_parallel_size": 2},
     "tensor parallel, compiled": {"tensor_parallel_size": 2, "enforce_eager": False},
 }
-ALWAYS = ("data parallel",)  # the rest: with TEST_ALL_FAMILIES set
+ALWAYS = ("data parallel",)
 
 pytestmark = pytest.mark.engine
 
 
-@pytest.fixture(scope="module", params=LAYOUTS if os.environ.get("TEST_ALL_FAMILIES") else ALWAYS)
+@pytest.fixture(scope="module", params=LAYOUTS if EVERYTHING else ALWAYS)
 async def engine(request: pytest.FixtureRequest, kit: Kit) -> AsyncIterator[OffsetEngine]:
     """Two slots for three modules, prompts in chunks; two processes with a core each, as far as there are cores."""
     plain = spec(kit)

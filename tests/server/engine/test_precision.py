@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import families
 import quantised
 from agreement import ask, largest_difference, random_prompts
 from kit import Kit, serve
+from on_demand import on_demand
 from reference import Reference
 
 KINDS = (None, "plus", "both", "pinned")
@@ -69,12 +69,7 @@ def test_quantised_large_model(kit: Kit, tmp_path: Path) -> None:
     ("quantise", "round_weights"),
     [
         pytest.param(quantised.to_awq, quantised.round_to_awq, id="AWQ"),
-        pytest.param(
-            quantised.to_gptq,
-            quantised.round_to_gptq,
-            id="GPTQ",
-            marks=pytest.mark.skipif("TEST_ALL_FAMILIES" not in os.environ, reason="TEST_ALL_FAMILIES is not set"),
-        ),
+        pytest.param(quantised.to_gptq, quantised.round_to_gptq, id="GPTQ", marks=on_demand),
     ],
 )
 def test_weights_of_four_bits(quantise: Any, round_weights: Any, kit: Kit, tmp_path: Path) -> None:
