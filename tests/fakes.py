@@ -84,6 +84,8 @@ class FakeEngine:
     ``open`` is not set.
     """
 
+    plus = None
+
     def __init__(self) -> None:
         self.held: dict[int, LoadedModule] = {}
         self.most_held = 0

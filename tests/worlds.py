@@ -20,10 +20,12 @@ from lethe_offsets.module import Module
 from lethe_server import http_errors
 from lethe_server.audit.auditor import Auditor, NoAudit
 from lethe_server.auth import Keyring
+from lethe_server.catalog.prefixes import Allowlist
 from lethe_server.changes import Changes, Order
 from lethe_server.gate import BodyLimit, Gate
 from lethe_server.library import EngineLoader, Library
 from lethe_server.metrics import Metrics
+from lethe_server.plus_lane import PlusLane
 from lethe_server.reconciler import Reconciler, Terms
 from lethe_server.residents import Resident, Residents
 from lethe_server.routes import admin_details, admin_live, admin_modules, admin_routes, admin_state, health
@@ -134,7 +136,8 @@ class World:
         self.routes = RouteTable(self.residents)
         self.audit = audit or NoAudit()
         terms = terms or Terms(drain_timeout_s=0.05)
-        parts = (self.residents, self.routes, self.metrics, self.audit)
+        lane = PlusLane(engine, self.library, self.routes, Allowlist([]), terms.drain_timeout_s)
+        parts = (self.residents, self.routes, self.metrics, lane, self.audit)
         self.reconciler = Reconciler(self.store, self.library, *parts, terms)
         self.changes = Changes(self.reconciler, self.store, fetcher, self.residents, self.metrics, self.audit)
         self.metrics.watch(self.residents, self.routes)

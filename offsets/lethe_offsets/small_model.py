@@ -66,20 +66,22 @@ class SmallModelFacts:
         Raises InvalidInput as ``read``, and for a plus lane's of another shape, vocabulary or set of constants.
         """
         own = cls.read(name_or_path)
-        if plus is None:
-            return own, None
+        return own, None if plus is None else own.read_plus(plus)
+
+    def read_plus(self, name_or_path: str | Path) -> SmallModelFacts:
+        """The facts of a plus lane's own model beside this one. Raises as ``read_pair``."""
         try:
-            other = cls.read(plus)
+            other = type(self).read(name_or_path)
         except InvalidInput as err:
             raise InvalidInput("plus_model", err.value, err.accepted) from err
         theirs = other._shape()
-        for name, ours in own._shape().items():
+        for name, ours in self._shape().items():
             if theirs[name] != ours:
                 accepted = (
-                    f"a model as {own.id} but for its weights; {name} is {theirs[name]!r} here and {ours!r} there"
+                    f"a model as {self.id} but for its weights; {name} is {theirs[name]!r} here and {ours!r} there"
                 )
-                raise InvalidInput("plus_model", str(plus), accepted)
-        return own, other
+                raise InvalidInput("plus_model", str(name_or_path), accepted)
+        return other
 
     def _shape(self) -> dict[str, object]:
         """Everything that both lanes must have in common."""

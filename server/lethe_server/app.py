@@ -18,6 +18,7 @@ from lethe_server.audit.auditor import Auditor, NoAudit
 from lethe_server.audit.log import AuditLog
 from lethe_server.auth import Keyring
 from lethe_server.catalog.fetch import Fetcher
+from lethe_server.catalog.prefixes import Allowlist
 from lethe_server.changes import Changes
 from lethe_server.door import Door
 from lethe_server.engine import openai, paths
@@ -29,6 +30,7 @@ from lethe_server.keys_file import KeysFile
 from lethe_server.library import EngineLoader, Library
 from lethe_server.metrics import Metrics
 from lethe_server.offset_metrics import OffsetMetrics
+from lethe_server.plus_lane import PlusLane
 from lethe_server.ports import AdminPort
 from lethe_server.reconciler import Reconciler, Terms
 from lethe_server.residents import Residents
@@ -133,7 +135,8 @@ def _services(settings: Settings, engine: OffsetEngine, offsets: OffsetMetrics) 
     routes = RouteTable(residents)
     audit = open_audit(settings)
     terms = Terms(settings.allow_unprotected, settings.drain_timeout_s)
-    reconciler = Reconciler(store, library, residents, routes, counted, audit, terms)
+    lane = PlusLane(engine, library, routes, Allowlist(settings.sources), terms.drain_timeout_s)
+    reconciler = Reconciler(store, library, residents, routes, counted, lane, audit, terms)
     changes = Changes(reconciler, store, fetcher, residents, counted, audit)
     counted.watch(residents, routes)
     counted.follow(reconciler, lambda: not engine.client.errored)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lethe_offsets.errors import LetheError
+from lethe_offsets.module import Module
 from lethe_server.audit.auditor import Auditor, Change
 from lethe_server.catalog.fetch import Fetcher
 from lethe_server.errors import DrainTimeout, ModuleBusy, StateConflict
@@ -123,7 +124,7 @@ class Changes:
                 raise ModuleBusy(f"module {module.ref} is being deleted; try again once it is gone")
             await asyncio.to_thread(self._store.put_module, module)
             try:
-                await self._reconciler.try_out((module.ref,))
+                await self._try_out(module)
                 declared = Source(ref=module.ref, source=source)
                 return await self._declare(order, module.ref, lambda state: state.with_module(declared), noted)
             except LetheError:
@@ -131,6 +132,13 @@ class Changes:
                     await self._residents.put_out((module.ref,))
                 await asyncio.to_thread(self._store.drop_module, module.ref)
                 raise
+
+    async def _try_out(self, module: Module) -> None:
+        """A module whose plus model is another one than the engine's is probed when a route is to name it."""
+        if (other := self._reconciler.lane.other(module)) is None:
+            await self._reconciler.try_out((module.ref,))
+        else:
+            await self._reconciler.lane.find(other)
 
     async def _remove(self, order: Order, ref: str) -> Changed:
         async with self._audit.change(order.who, "module.remove", ref) as noted:
@@ -164,18 +172,19 @@ class Changes:
             for attempt in range(MAX_ATTEMPTS):
                 before = await self._expected(order)
                 after = make(before)
-                if after is not before:
-                    await self._reconciler.prepare(after)
-                self._reconciler.note(noted, self._reconciler.served, after)
                 if after is before:
+                    self._reconciler.note(noted, self._reconciler.served, after)
                     break
-                try:
-                    await asyncio.to_thread(self._store.write, after)
-                except StateConflict:
-                    if attempt + 1 == MAX_ATTEMPTS:
-                        raise
-                    continue
-                self._reconciler.flip(after)
+                async with self._reconciler.lane.fit(after):
+                    await self._reconciler.prepare(after)
+                    self._reconciler.note(noted, self._reconciler.served, after)
+                    try:
+                        await asyncio.to_thread(self._store.write, after)
+                    except StateConflict:
+                        if attempt + 1 == MAX_ATTEMPTS:
+                            raise
+                        continue
+                    self._reconciler.flip(after)
                 break
             return Changed(subject, before, after)
 

@@ -15,6 +15,7 @@ from lethe_server.audit.records import record
 from lethe_server.errors import StateConflict, StateUnavailable
 from lethe_server.library import Library
 from lethe_server.metrics import Metrics
+from lethe_server.plus_lane import PlusLane
 from lethe_server.residents import Residents
 from lethe_server.routing import RouteTable
 from lethe_server.state.declared import DeclaredState, Modules
@@ -48,6 +49,7 @@ class Reconciler:
         residents: Residents,
         routes: RouteTable,
         metrics: Metrics,
+        lane: PlusLane,
         audit: Auditor,
         terms: Terms,
     ) -> None:
@@ -56,6 +58,7 @@ class Reconciler:
         self.error: str | None = None
         self.started = False
         self.terms = terms
+        self.lane = lane
         self._store = store
         self._library = library
         self._audit = audit
@@ -118,7 +121,10 @@ class Reconciler:
     async def _serve(self, action: str, before: DeclaredState | None) -> None:
         """Serve what is declared, as a change that no administrator of this server made."""
         state = self.declared
-        async with self._audit.change(SERVER, action, f"generation {state.generation}") as noted:
+        async with (
+            self._audit.change(SERVER, action, f"generation {state.generation}") as noted,
+            self.lane.fit(state),
+        ):
             await self.prepare(state)
             self.note(noted, before, state)
             self.flip(state)

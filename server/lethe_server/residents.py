@@ -128,6 +128,24 @@ class Residents:
         self._used: dict[Resident, int] = {}  # when each was last released, as a count
         self._count = itertools.count()
         self._room = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block whoever routes requests lets those for modules wait."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
+
+    @property
+    def is_paused(self) -> bool:
+        return not self._open.is_set()
+
+    async def resumed(self) -> None:
+        await self._open.wait()
 
     def get(self, modules: Modules, strength: float | None = None) -> Resident:
         """What answers with ``modules``; take a lease of it before anything is awaited, then ``bring_in``.
@@ -162,10 +180,19 @@ class Residents:
             while resident.modules == modules and resident.idle and resident in self._places:
                 await asyncio.shield(resident.work or self._evict(resident))
 
-    async def drained(self, ref: str, timeout_s: float) -> int:
-        """Wait until nobody uses the module ``ref``; the number of requests that still do after ``timeout_s``."""
+    async def emptied(self, timeout_s: float) -> int:
+        """Take all modules out of the engine once their requests have ended; the number of those that have not."""
+        while self._known:
+            if left := await self.drained(None, timeout_s):
+                return left
+            for modules in {each.modules for each in self._known.values()}:
+                await self.put_out(modules)
+        return 0
+
+    async def drained(self, ref: str | None, timeout_s: float) -> int:
+        """Wait until nobody uses the module ``ref``, or any; the number of requests that do after ``timeout_s``."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while busy := [each for each in self._known.values() if ref in each.modules and not each.idle]:
+        while busy := [each for each in self._known.values() if ref in (None, *each.modules) and not each.idle]:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0 or not await busy[0].drained(left):
                 return sum(max(each.num_requests, 1) for each in busy if not each.idle)

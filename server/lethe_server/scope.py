@@ -17,7 +17,7 @@ from lethe_offsets.errors import InvalidInput, LetheError
 from lethe_server.auth import Caller
 from lethe_server.errors import ModelNotFound, NotReady, UnroutedRequest
 from lethe_server.residents import Resident
-from lethe_server.routing import RouteTable
+from lethe_server.routing import Choice, RouteTable
 from lethe_server.state.declared import Shadow
 
 log = logging.getLogger(__name__)
@@ -77,14 +77,11 @@ class RequestScope:
         return self.resident
 
     async def _route(self, model: str, key: str, strength: float | None) -> None:
-        choice = self._routes.resolve(model, key) if self.caller.may_use(model) else None
-        if choice is None and self.caller.may_measure:
-            choice = self._routes.resolve_ref(model)
-        if choice is None:
-            raise ModelNotFound(model, filter(self.caller.may_use, self._routes.names()))
+        residents = self._routes.residents
+        while (choice := self._choose(model, key)).modules and residents.is_paused:
+            await residents.resumed()
         if strength is not None and not choice.modules:
             raise InvalidInput("strength", strength, "none for the large model alone: it has no offset")
-        residents = self._routes.residents
         resident = residents.get(choice.modules, strength)
         with ExitStack() as held:
             held.enter_context(resident.request())
@@ -92,6 +89,15 @@ class RequestScope:
             self._held.enter_context(held.pop_all())
         drawn = choice.shadow is not None and strength is None and random.random() < choice.shadow.share
         self.model, self.resident, self.shadow = model, resident, choice.shadow if drawn else None
+
+    def _choose(self, model: str, key: str) -> Choice:
+        """Raises ModelNotFound."""
+        choice = self._routes.resolve(model, key) if self.caller.may_use(model) else None
+        if choice is None and self.caller.may_measure:
+            choice = self._routes.resolve_ref(model)
+        if choice is None:
+            raise ModelNotFound(model, filter(self.caller.may_use, self._routes.names()))
+        return choice
 
     def _told(self, error: LetheError) -> LetheError:
         """An error as this caller may see it: clients must not learn which modules exist."""

@@ -81,7 +81,7 @@ class ShadowRunner:
             return
         scope.shadow = None
         labels = Labels(scope.model or "", short(main.modules), short(shadow.modules))
-        if len(self._running) >= self._limit:
+        if len(self._running) >= self._limit or self._residents.is_paused:
             self._metrics.count(labels, Result.DROPPED)
             return
         with ExitStack() as held:

@@ -259,6 +259,7 @@ class Servers(RuleBasedStateMachine):
             assert self.ask(server, "GET", "/admin/state").json() == {
                 "generation": self.model.generation,
                 "observed_generation": self.model.generation,
+                "plus_model": None,
                 "error": None,
                 "models": len(self.model.routes),
                 "modules": len(self.model.modules),

@@ -18,6 +18,7 @@ from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
+from lethe_server.engine.compat_packing import keep_replaceable
 from lethe_server.engine.lanes import by_lane
 
 
@@ -33,6 +34,7 @@ def join_weights(small: nn.Module, plus: nn.Module) -> None:
         if isinstance(layer, LinearBase | VocabParallelEmbedding):
             if getattr(layer, "skip_bias_add", False) and layer.bias is not None:
                 raise ValueError(f"{name} leaves its bias to others, so a plus lane can't have its own")
+            keep_replaceable(other)
             layer.quant_method = LaneWeights(layer.quant_method, other)
         elif getattr(layer, "quant_method", None) is not None:
             raise ValueError(f"{name} is a {type(layer).__name__}, which a plus lane can't have its own weights of")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from vllm.config import VllmConfig
+from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.model_executor.models.interfaces import SupportsLoRA
 
-from lethe_server.engine import compat, compat_adapters, compat_weights, kernels
+from lethe_server.engine import compat, compat_adapters, compat_packing, compat_weights, kernels
 from lethe_server.engine.adapters import AdapterSlots, SlotRule
 from lethe_server.engine.clock import Clock
 from lethe_server.engine.lanes import pair_rows
@@ -50,9 +51,11 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         self.pair = compat.build_pair(vllm_config, self.small_config, pair, PAIR_PREFIX)
         self.plus = None
         if pair.plus_model:
-            self._plus_config = compat.small_model_config(vllm_config, pair, pair.plus_model)
-            self.plus = compat.build_plus(vllm_config, self._plus_config, pair, PLUS_PREFIX)
+            self._plus_config = partial(compat.small_model_config, vllm_config, pair)
+            self.plus = compat.build_plus(vllm_config, self._plus_config(pair.plus_model), pair, PLUS_PREFIX)
             compat_weights.join_weights(self.pair, self.plus)
+        self._plus_model = pair.plus_model
+        self._vllm_config = vllm_config
         self._clock = Clock()
         dtypes: Any = (vllm_config.model_config.dtype, self.small_config.dtype)  # torch's own once vLLM has read them
         self.logits_processor = OffsetLogitsProcessor(
@@ -180,6 +183,21 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         loaded = {f"large.{name}" for name in self.large.load_weights(weights)}
         loaded |= compat.load_small_weights(self.pair, self.small_config, PAIR_PREFIX)
-        if self.plus is not None:
-            loaded |= compat.load_small_weights(self.plus, self._plus_config, PLUS_PREFIX)
+        if self._plus_model is not None:
+            loaded |= self._load_plus(self._plus_model)
         return loaded
+
+    def replace_plus(self, model: str) -> None:
+        """Let the plus lane run ``model``, in place: compiled code and graphs hold the weights' addresses.
+
+        Raises ValueError where that can't be.
+        """
+        if self.plus is None:
+            raise ValueError("the plus lane has no weights of its own; start the server with --plus-model")
+        compat_packing.make_room(self.plus)
+        with set_current_vllm_config(self._vllm_config):
+            self._load_plus(model)
+        compat_packing.pack(self.plus)
+
+    def _load_plus(self, model: str) -> set[str]:
+        return compat.load_small_weights(self.plus, self._plus_config(model), PLUS_PREFIX)

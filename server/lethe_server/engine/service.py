@@ -195,6 +195,20 @@ class OffsetEngine:
         while not all(await self._call("lethe_prepared", loaded.adapter_id)):
             await asyncio.sleep(PREPARED_POLL_S)
 
+    async def replace_plus(self, plus: SmallModelFacts) -> None:
+        """Let the plus lane run another model of its shape. No module may be in the engine; other requests go on.
+
+        Raises InvalidInput when it can't be loaded: the lane then fits no module until a call succeeds.
+        """
+        self.plus = replace(plus, digest="not loaded")
+        try:
+            await self._call("lethe_replace_plus", plus.id)
+        except EngineDied:
+            raise
+        except Exception as err:
+            raise InvalidInput("plus_model", plus.id, f"a model that vLLM can load ({err})") from err
+        self.plus = plus
+
     async def unload(self, loaded: LoadedModule) -> None:
         """Free the module's slot and memory; no request may be running on it."""
         await self._answered(self.client.remove_lora(loaded.adapter_id))

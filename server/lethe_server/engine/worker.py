@@ -48,6 +48,10 @@ class RuleKeeper:
         counts: dict[str, Any] = self.model_runner.get_model().read_counts()
         return counts
 
+    def lethe_replace_plus(self, model: str) -> None:
+        """Let the plus lane run the model of that directory or hub name; the engine's loop waits meanwhile."""
+        self.model_runner.get_model().replace_plus(model)
+
     def lethe_warm_up(self) -> None:
         """Compile both models now; on the CPU vLLM does not before it serves, if the engine has adapters."""
         self.model_runner.profile_run()

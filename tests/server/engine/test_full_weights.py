@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import families
-import tiny
 from agreement import ask, largest_difference, random_prompts
 from engine_requests import ask_all, spec
+from full_weights import build_kit, build_modules
 from kit import Kit, serve
 from lethe_offsets.create import create_module
 from lethe_offsets.errors import InvalidInput, ModuleIncompatible
-from lethe_offsets.pair import Rule
+from lethe_offsets.small_model import SmallModelFacts
 from lethe_server.engine.service import OffsetEngine, prepare
 from lethe_server.engine.spec import EngineSpec
 from on_demand import on_demand
@@ -39,22 +40,6 @@ FAMILIES = (
 pytestmark = pytest.mark.engine
 
 
-def build_kit(root: Path, family: str) -> Kit:
-    """A module without an adapter, one with adapters on both lanes, one with an adapter on plus."""
-    large = families.build(root / "large", "llama", 1, num_hidden_layers=2)
-    small, plus = (families.build(root / name, family, seed) for seed, name in ((2, "minus"), (3, "plus")))
-    targets = list(families.ADAPTED.get(family, families.GATED))
-    adapters = {name: tiny.random_adapter(small, root / name, 4, 9, targets) for name in ("on-plus", "on-minus")}
-    lanes = {"bare": {}, "both": {"plus": adapters["on-plus"], "minus": adapters["on-minus"]}}
-    lanes["pinned"] = {"plus": adapters["on-plus"]}
-    rules = {"bare": Rule(strength=0.7), "both": Rule(strength=0.5), "pinned": Rule(pin_special=True, clip=3.0)}
-    modules = {
-        name: create_module(name, small, plus_model=plus, rule=rules[name], out=root / "modules" / name, **own)
-        for name, own in lanes.items()
-    }
-    return Kit(large, small, modules, (0, 1, 2), plus)
-
-
 def check(outputs: list[Any], prompts: list[list[int]], kinds: list[str | None], kit: Kit) -> None:
     reference = kit.reference()
     for output, prompt, kind in zip(outputs, prompts, kinds, strict=True):
@@ -72,6 +57,24 @@ def test_exact(family: str, tmp_path: Path) -> None:
         check(ask(served, kit, prompts, kinds, prompt_logprobs=0), prompts, kinds, kit)
 
 
+async def replace(engine: OffsetEngine, kit: Kit, prompts: list[list[int]], kinds: list[str | None]) -> None:
+    """Another model in the plus lane, and the first one again; what fails leaves nothing that could answer."""
+    first, root = engine.plus, kit.large.parent
+    for name in ("other", "first"):
+        plus = families.build(root / "other", "qwen3", 4) if name == "other" else root / "plus"
+        now = build_modules(kit, plus, root / name)
+        await engine.replace_plus(SmallModelFacts.read(plus))
+        loaded = {kind: await engine.load(now.modules[kind]) if kind else None for kind in KINDS}
+        check(await ask_all(engine, prompts, [loaded[kind] for kind in kinds]), prompts, kinds, now)
+        for one in filter(None, loaded.values()):
+            await engine.unload(one)
+    with pytest.raises(InvalidInput, match="plus_model: got 'nowhere'; accepted: a model that vLLM can load"):
+        await engine.replace_plus(dataclasses.replace(first, id="nowhere"))
+    with pytest.raises(ModuleIncompatible, match="not loaded"):
+        await engine.load(kit.modules["bare"])
+    await engine.replace_plus(first)
+
+
 async def test_modules_of_two_models(tmp_path: Path) -> None:
     """Compiled. They come, act and go like any other; one whose lanes run one small model is not for this server."""
     kit = build_kit(tmp_path, "qwen3")
@@ -83,6 +86,7 @@ async def test_modules_of_two_models(tmp_path: Path) -> None:
         check(await ask_all(engine, prompts, [loaded[kind] for kind in kinds]), prompts, kinds, kit)
         for one in filter(None, loaded.values()):
             await engine.unload(one)
+        await replace(engine, kit, prompts, kinds)
         alone = create_module("alone", kit.small, plus=tmp_path / "on-plus", out=tmp_path / "alone")
         with pytest.raises(ModuleIncompatible, match=r"plus_model: got None; accepted: that being served, .*plus"):
             await engine.load(alone)
