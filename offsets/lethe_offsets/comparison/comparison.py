@@ -73,11 +73,13 @@ class Comparison:
         best = choose([point for _, point in found], before)
         return next((self._candidate(contender, trial, own.rule) for trial, own in found if own is best), None)
 
-    def again(self, candidate: Candidate, seed: int) -> tuple[Trial, Candidate]:
-        """A candidate's training with another seed, and what is to be judged of it."""
-        contender = candidate.contender
-        trial = self.trial([contender], candidate.rate or 0.0, seed)
-        return trial, self._candidate(contender, trial, candidate.rule)
+    def again(self, candidate: Candidate, seed: int) -> Trial:
+        """A candidate's training with another seed."""
+        return self.trial([candidate.contender], candidate.rate or 0.0, seed)
+
+    def repeated(self, candidate: Candidate, trial: Trial) -> Candidate:
+        """What is to be judged of such a training, once it has ended."""
+        return self._candidate(candidate.contender, trial, candidate.rule)
 
     def sound(self, candidate: Candidate) -> bool:
         """Whether its training came to an end."""

@@ -92,9 +92,9 @@ def _repeat(
     comparison: Comparison, best: Sequence[Candidate], retrain: Row, seeds: int, pool: Pool
 ) -> dict[str, list[Row]]:
     """The same trainings with further seeds, under the rules that were chosen; their rows by name."""
-    again = [comparison.again(one, seed) for one in best for seed in range(1, seeds)]
-    pool.run("further seeds", _attempts(comparison, [trial for trial, _ in again]))
-    sound = [candidate for _, candidate in again if comparison.sound(candidate)]
+    again = [(one, comparison.again(one, seed)) for one in best for seed in range(1, seeds)]
+    pool.run("further seeds", _attempts(comparison, [trial for _, trial in again]))
+    sound = [done for one, trial in again if comparison.sound(done := comparison.repeated(one, trial))]
     pool.run("judged", [Job(one.name, partial(judge, comparison.builds, one)) for one in sound])
     found: dict[str, list[Row]] = {one.name: [] for one in best}
     for one in sound:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lethe_offsets.comparison.builds import Builds
 from lethe_offsets.comparison.contenders import choose_contenders
+from lethe_offsets.comparison.judge import read_row
 from lethe_offsets.comparison.run import reproduce
 
 NAMES = "direct-grad_ascent,direct-npo,direct-dpo,offset-npo,offset-idk_ap,offset-uld,pair"
@@ -59,6 +60,12 @@ def test_the_table_has_every_contender_target_and_retrain_first(out: Path) -> No
     assert float(rows(page)["Target"][4]) > float(rows(page)["Retrain"][4])  # probability of the forget answers
     assert "Further seeds of the two best" in page
     assert len(re.findall(r"\| 2 seeds \|", page)) == 2
+
+
+def test_each_row_tells_the_time_of_its_own_training(built: Builds, out: Path) -> None:
+    names = [path.name for path in (out / "forget10" / "judged").iterdir() if path.name.endswith("-seed1")]
+    assert len(names) == 2
+    assert all(read_row(dataclasses.replace(built, out=out), name).seconds > 0 for name in names)
 
 
 def test_a_second_run_finds_everything_done(built: Builds, out: Path) -> None:
