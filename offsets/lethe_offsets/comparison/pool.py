@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from types import FrameType
+from typing import Any, NoReturn, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -121,10 +123,15 @@ def _raise(future: Future[str | None]) -> None:
 
 
 def _start(messages: Any) -> None:
-    """In a worker: an interrupt ends it silently; what it had finished is kept, and the parent speaks."""
+    """In a worker: a signal ends it silently; what it had finished is kept, its clock too, and the parent speaks."""
     global _messages
     _messages = messages
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _run(job: Job) -> str | None:
@@ -138,4 +145,6 @@ def _run(job: Job) -> str | None:
             job.run(report)
     except LetheError as err:
         return f"{job.label}: {err}"
+    except SystemExit as end:  # the executor would take it for the job's result and give this worker the next one
+        os._exit(end.code if isinstance(end.code, int) else 1)
     return None

@@ -40,7 +40,10 @@ def test_jobs_run_on_one_core_each_in_other_processes(tmp_path: Path) -> None:
 def wait_long(out: Path, report: Report) -> None:
     out.write_text(str(os.getpid()), encoding="utf-8")
     report("waiting", 1, 2)
-    time.sleep(600.0)
+    try:
+        time.sleep(600.0)
+    finally:
+        out.with_suffix(".end").touch()
 
 
 def refuse_after(out: Path, report: Report) -> None:
@@ -54,6 +57,7 @@ def test_an_error_ends_what_is_under_way(tmp_path: Path) -> None:
     jobs = [Job("long", partial(wait_long, out)), Job("bad", partial(refuse_after, out))]
     with pytest.raises(LetheError, match="bad: rate: got 7"), Pool(2, Console(quiet=True)) as pool:
         pool.run("phase", jobs)
+    assert out.with_suffix(".end").exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int(out.read_text(encoding="utf-8")), 0)
 
