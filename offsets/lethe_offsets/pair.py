@@ -1,7 +1,8 @@
 """The mathematics of an offset: tensors in, tensors out.
 
 ``logits = large + strength * (plus - minus)`` with the refinements of a :class:`Rule`. The engine, the trainer and
-the evaluator all call :func:`apply_rules`, so a module behaves in training as it does when it is served.
+the evaluator all call :func:`apply_rules`, so a module behaves in training as it does when it is served. Several
+modules at once add their offsets: :func:`apply_sum`.
 
 Sources: the offset on the ensemble's logits, "Offset Unlearning for Large Language Models" (arXiv 2404.11045); the
 plausibility floor, ULD (arXiv 2406.08607); rank mode, divergence decoding.
@@ -138,25 +139,70 @@ def apply_rules(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows, spe
     NaN throughout: the caller must fail its request. Differentiable in ``plus`` and ``minus`` for linear rules.
     """
     large = large.float()
+    shift, poison = _shift(large, plus, minus, rules)
+    out = large + shift
+    if rules.max_rank_k:
+        linear = (rules.rank_k == 0)[:, None]
+        ranked = torch.where(_most_negative(shift, rules, special_ids), _removed(large), large)
+        out = torch.where(linear, out, ranked)
+    if rules.any_pin:
+        out = torch.where(rules.pin_special[:, None], _pin(large, out, special_ids), out)
+    out = out + poison
+    return out if rules.active is None else torch.where(rules.active[:, None], out, large)
+
+
+def apply_sum(
+    large: Tensor, pairs: Sequence[tuple[Tensor, Tensor]], rules: Sequence[RuleRows], special_ids: Tensor
+) -> Tensor:
+    """The logits under several modules at once, as :func:`apply_rules` gives them for one; ``rules`` go with ``pairs``.
+
+    pairs: plus and minus logits [n, small vocab] of each module. A row without a module in some place has a negative
+    index there (see ``RuleRows.take``): that pair is not looked at.
+
+    Linear modules add their offsets, each with its own strength, clip and plausibility floor. Then the tokens of every
+    module in rank mode are removed. Special tokens are pinned if any of the modules pins. One unsound or unknown module
+    spoils the row. The order of the modules means nothing.
+    """
+    large = large.float()
+    total, poison = torch.zeros_like(large), torch.zeros_like(large[:, :1])
+    removed, pinned = torch.zeros_like(large, dtype=torch.bool), torch.zeros_like(poison, dtype=torch.bool)
+    anyone = torch.zeros_like(pinned)
+    for (plus, minus), own in zip(pairs, rules, strict=True):
+        mine = torch.ones_like(pinned) if own.active is None else own.active[:, None]
+        shift, unsound = _shift(large, plus, minus, own)
+        linear = mine & (own.rank_k == 0)[:, None] if own.max_rank_k else mine
+        total = total + torch.where(linear, shift, 0.0)
+        # An unknown rule is poison too: what others remove or pin would cover its NaN.
+        poison = poison + torch.where(mine, unsound + 0.0 * own.strength[:, None], 0.0)
+        anyone = anyone | mine
+        if own.max_rank_k:
+            removed |= mine & _most_negative(shift, own, special_ids)
+        if own.any_pin:
+            pinned = pinned | (mine & own.pin_special[:, None])
+    out = large + total
+    if any(own.max_rank_k for own in rules):
+        out = torch.where(removed, _removed(large), out)
+    if any(own.any_pin for own in rules):
+        out = torch.where(pinned, _pin(large, out, special_ids), out)
+    return torch.where(anyone, out + poison, large)
+
+
+def _shift(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows) -> tuple[Tensor, Tensor]:
+    """What a linear rule adds [n, vocab], and [n, 1] zero, or NaN for a row whose offset is not finite."""
     offset = pad_offset(plus.float() - minus, large.shape[-1])
-    # Zero, or NaN for a row with an offset that is not finite: cheaper than asking every element.
-    poison = offset.detach().sum(dim=-1, keepdim=True) * 0.0
+    poison = offset.detach().sum(dim=-1, keepdim=True) * 0.0  # cheaper than asking every element
     if rules.any_clip:
         offset = torch.minimum(torch.maximum(offset, -rules.clip[:, None]), rules.clip[:, None])
     shift = offset * rules.strength[:, None]
     if rules.any_plausibility:
         floor = large.amax(dim=-1, keepdim=True) + rules.log_plausibility[:, None]
         shift = torch.where(large < floor, 0.0, shift)
-    out = large + shift
-    if rules.max_rank_k:
-        linear = (rules.rank_k == 0)[:, None]
-        removed = large.amax(dim=-1, keepdim=True) - REMOVED
-        ranked = torch.where(_most_negative(shift, rules, special_ids), removed, large)
-        out = torch.where(linear, out, ranked)
-    if rules.any_pin:
-        out = torch.where(rules.pin_special[:, None], _pin(large, out, special_ids), out)
-    out = out + poison
-    return out if rules.active is None else torch.where(rules.active[:, None], out, large)
+    return shift, poison
+
+
+def _removed(large: Tensor) -> Tensor:
+    """[n, 1]: the logit of tokens that ``rank`` removes."""
+    return large.amax(dim=-1, keepdim=True) - REMOVED
 
 
 def _most_negative(shift: Tensor, rules: RuleRows, special_ids: Tensor) -> Tensor:
