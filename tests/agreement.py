@@ -20,11 +20,11 @@ def random_prompts(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
 
 
 def ask(served: Served, kit: Kit, prompts: list[list[int]], kinds: Sequence[str | None], **params: Any) -> list[Any]:
-    """All requests at once; each kind is a module's name, or None."""
+    """All requests at once; each kind is a module's name, or those of several with ``+`` between them, or None."""
     from vllm import SamplingParams
 
     sampling = SamplingParams(**{"temperature": 0.0, "max_tokens": 12, "ignore_eos": True, "logprobs": 0, **params})
-    requests = [None if kind is None else served.register(kit.modules[kind]) for kind in kinds]
+    requests = [None if kind is None else served.register(*kit.named(kind)) for kind in kinds]
     inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
     outputs: list[Any] = served.llm.generate(inputs, sampling, lora_request=requests, use_tqdm=False)
     return outputs

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def module(name: str, content: str = "") -> Module:
 
 def resident(name: str, content: str = "", adapter_id: int = 1) -> Resident:
     made = module(name, content)
-    return Resident((made.ref,), loaded=LoadedModule(made, adapter_id, f"/adapters/{adapter_id}", 0.5))
+    return Resident((made.ref,), loaded=LoadedModule((made,), adapter_id, f"/adapters/{adapter_id}", 0.5))
 
 
 def answer(finish_reason: str | None = "stop") -> Any:
@@ -97,14 +97,14 @@ class FakeEngine:
         self.unloaded: list[str] = []
         self._next = 0
 
-    async def load(self, loading: Module, strength: float | None = None) -> LoadedModule:
+    async def load(self, loading: Sequence[Module], strength: float | None = None) -> LoadedModule:
         self.running += 1
         await self.open.wait()
         self.running -= 1
         if self.failure is not None:
             raise self.failure
         self._next += 1
-        loaded = LoadedModule(loading, self._next, f"/adapters/{self._next}", 0.5, strength, 1000)
+        loaded = LoadedModule(tuple(loading), self._next, f"/adapters/{self._next}", 0.5, strength, 1000)
         self.held[self._next] = loaded
         self.most_held = max(self.most_held, len(self.held))
         return loaded
@@ -112,7 +112,7 @@ class FakeEngine:
     async def unload(self, loaded: LoadedModule) -> None:
         await self.open.wait()
         del self.held[loaded.adapter_id]
-        self.unloaded.append(loaded.module.ref)
+        self.unloaded.append(loaded.ref)
 
     async def check(self) -> None:
         if self.dead is not None:

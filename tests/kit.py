@@ -23,7 +23,7 @@ from lethe_server.engine.fuse import fuse_lanes, no_adapter
 from lethe_server.engine.service import prepare
 from lethe_server.engine.spec import EngineSpec
 from lethe_server.engine.worker import rule_arguments
-from reference import Lanes, Reference
+from reference import Answering, Lanes, Reference
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"
@@ -45,11 +45,14 @@ class Kit:
     def reference(self) -> Reference:
         return Reference(self.large, self.small, self.special_ids, self.plus_model)
 
-    def lanes(self, name: str | None) -> Lanes | None:
-        if name is None:
-            return None
-        module = self.modules[name]
-        return Lanes(module.lanes.get("plus"), module.lanes.get("minus"), module.rule)
+    def named(self, name: str | None) -> list[Module]:
+        """The modules of a name, of several with ``+`` between them, of none."""
+        return [] if name is None else [self.modules[each] for each in name.split("+")]
+
+    def lanes(self, name: str | None) -> Answering:
+        """What answers under a name, see ``named``."""
+        found = [Lanes(each.lanes.get("plus"), each.lanes.get("minus"), each.rule) for each in self.named(name)]
+        return found if len(found) > 1 else found[0] if found else None
 
 
 def build_kit(root: Path, vocab_padding: int = 7) -> Kit:
@@ -77,17 +80,18 @@ class Served:
         self.folder = folder
         self._requests: dict[str, Any] = {}
 
-    def register(self, module: Module, with_rule: bool = True) -> Any:
-        """A LoRARequest for the module; without its rule the engine must refuse its rows."""
+    def register(self, *modules: Module, with_rule: bool = True) -> Any:
+        """A LoRARequest for the modules; without their rules the engine must refuse its rows."""
         from vllm.lora.request import LoRARequest
 
-        key = f"{module.ref}{'' if with_rule else ' without rule'}"
+        key = f"{'+'.join(module.ref for module in modules)}{'' if with_rule else ' without rule'}"
         if key not in self._requests:
             number = len(self._requests) + 1
             path = self.folder / str(number)
-            plus_rank = fuse_lanes(module.adapters() or no_adapter(self.small), path)
+            bounds = fuse_lanes([module.adapters() or no_adapter(self.small) for module in modules], path)
             if with_rule:
-                self.llm.collective_rpc("lethe_register_rule", args=rule_arguments(number, module.rule, plus_rank))
+                rules = [module.rule for module in modules]
+                self.llm.collective_rpc("lethe_register_rule", args=rule_arguments(number, rules, bounds))
             self._requests[key] = LoRARequest(key, number, str(path))
         return self._requests[key]
 
@@ -109,6 +113,7 @@ def serve(kit: Kit, folder: Path, **options: Any) -> Iterator[Served]:
         plus_model=kit.plus_model and str(kit.plus_model),
         max_modules_per_batch=options.pop("max_modules_per_batch", 2),
         max_module_rank=32,
+        max_offsets_per_request=options.pop("max_offsets_per_request", 1),
         draft_tokens=options.pop("draft_tokens", 0),
         pair_dtype=options.pop("pair_dtype", "auto"),
         options={"dtype": "float32", "max_model_len": 256, "block_size": 32, "max_num_seqs": 32, **options},

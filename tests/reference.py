@@ -1,4 +1,4 @@
-"""What the engine must equal: three Hugging Face models, three separate caches, one sum.
+"""What the engine must equal: three Hugging Face models, or two more for each further module, separate caches, one sum.
 
 Independent of the engine: no vLLM, no lanes, no slots. Only the rule's arithmetic is shared, and that has its own
 tests with the arithmetic by hand.
@@ -16,7 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from lethe_offsets.pair import Rule, RuleRows, apply_rules
+from lethe_offsets.pair import Rule, RuleRows, apply_rules, apply_sum
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,26 @@ class Lanes:
     rule: Rule
 
 
-class ThreeCaches:
-    """Feeds tokens to the three models, each with its own cache; gives the offset distribution's logits."""
+Answering = Lanes | Sequence[Lanes] | None
+"""One module, several whose offsets are added, or the large model alone."""
+
+
+class Caches:
+    """Feeds tokens to the models, each with its own cache; gives the offset distribution's logits.
+
+    models: the large one, then plus and minus of each rule.
+    """
 
     def __init__(
         self,
         models: Sequence[Any],
-        rule: Rule | None,
+        rules: Sequence[Rule],
         special_ids: Sequence[int],
         cache: Callable[[], DynamicCache] = DynamicCache,
     ) -> None:
         self.models = models
         self.caches = [cache() for _ in models]
-        self.rule = rule
+        self.rules = rules
         self.special_ids = torch.tensor(special_ids, dtype=torch.long)
 
     @torch.inference_mode()
@@ -51,10 +58,11 @@ class ThreeCaches:
             model(input_ids=ids.clamp_max(_last_id(model)), past_key_values=cache, use_cache=True).logits[0].float()
             for model, cache in zip(self.models, self.caches, strict=True)
         ]
-        if self.rule is None:
-            return logits[0]
-        rules = RuleRows.stack([self.rule]).take(torch.zeros(ids.shape[1], dtype=torch.long))
-        return apply_rules(logits[0], logits[1], logits[2], rules, self.special_ids)
+        large, *lanes = logits
+        rules = [RuleRows.stack([rule]).take(torch.zeros(ids.shape[1], dtype=torch.long)) for rule in self.rules]
+        if len(rules) < 2:
+            return apply_rules(large, *lanes, rules[0], self.special_ids) if rules else large
+        return apply_sum(large, list(zip(lanes[::2], lanes[1::2], strict=True)), rules, self.special_ids)
 
 
 class Reference:
@@ -71,11 +79,12 @@ class Reference:
         self.special_ids = special_ids
         self._loaded: dict[tuple[Path, Path | None], Any] = {}
 
-    def caches(self, lanes: Lanes | None) -> ThreeCaches:
-        if lanes is None:
-            return ThreeCaches([self.large], None, self.special_ids, self.cache)
-        models = [self.large, self._lane(self.plus, lanes.plus), self._lane(self.small, lanes.minus)]
-        return ThreeCaches(models, lanes.rule, self.special_ids, self.cache)
+    def caches(self, lanes: Answering) -> Caches:
+        modules = [lanes] if isinstance(lanes, Lanes) else list(lanes or ())
+        models = [self.large]
+        for each in modules:
+            models += [self._lane(self.plus, each.plus), self._lane(self.small, each.minus)]
+        return Caches(models, [each.rule for each in modules], self.special_ids, self.cache)
 
     def _lane(self, base: Path, adapter: Path | None) -> Any:
         if (base, adapter) not in self._loaded:
@@ -87,7 +96,7 @@ class Reference:
     def greedy(
         self,
         prompt: Sequence[int],
-        lanes: Lanes | None,
+        lanes: Answering,
         num_tokens: int,
         adjust: Callable[[Tensor, list[int]], Tensor] = lambda logits, output: logits,
     ) -> list[int]:
@@ -100,18 +109,18 @@ class Reference:
             logits = caches.feed(output[-1:])[-1]
         return output
 
-    def log_probs(self, token_ids: Sequence[int], lanes: Lanes | None) -> Tensor:
+    def log_probs(self, token_ids: Sequence[int], lanes: Answering) -> Tensor:
         """Log-probabilities [len - 1, vocab] of each token's successor."""
         return self.caches(lanes).feed(token_ids)[:-1].log_softmax(dim=-1)
 
-    def scores(self, token_ids: Sequence[int], lanes: Lanes | None) -> list[float]:
+    def scores(self, token_ids: Sequence[int], lanes: Answering) -> list[float]:
         """Log-probability of every token but the first, given those before it."""
         table = self.log_probs(token_ids, lanes)
         targets = torch.tensor(list(token_ids[1:]))[:, None]
         scores: list[float] = table.gather(1, targets)[:, 0].tolist()
         return scores
 
-    def beams(self, prompt: Sequence[int], lanes: Lanes | None, width: int, num_tokens: int) -> list[list[int]]:
+    def beams(self, prompt: Sequence[int], lanes: Answering, width: int, num_tokens: int) -> list[list[int]]:
         """The ``width`` best continuations of a beam search without early end, best first."""
         beams: list[tuple[float, list[int]]] = [(0.0, [])]
         for _ in range(num_tokens):

@@ -161,7 +161,7 @@ class World:
         return held
 
     def in_engine(self) -> list[str]:
-        return sorted(loaded.module.name for loaded in self.engine.held.values())
+        return sorted("+".join(module.name for module in loaded.modules) for loaded in self.engine.held.values())
 
     def shown(self) -> str:
         return generate_latest(self.metrics.registry).decode()

@@ -129,7 +129,8 @@ def open_audit(settings: Settings) -> Auditor:
 def _services(settings: Settings, engine: OffsetEngine, offsets: OffsetMetrics) -> Services:
     store = open_state(settings)
     fetcher = Fetcher(settings.sources, settings.cache / "modules", settings.trusted_keys)
-    library = Library(store, settings.cache, settings.trusted_keys)
+    merges = settings.max_offsets_per_request == 1
+    library = Library(store, settings.cache, settings.trusted_keys, merges)
     counted = Metrics(CollectorRegistry(), offsets)
     residents = Residents(EngineLoader(library, engine, counted), settings.max_resident_modules)
     routes = RouteTable(residents)

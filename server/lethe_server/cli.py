@@ -71,6 +71,9 @@ def serve(
     max_modules_per_batch: Annotated[int | None, _option("max_modules_per_batch", "--max-modules-per-batch")] = None,
     max_resident_modules: Annotated[int | None, _option("max_resident_modules", "--max-resident-modules")] = None,
     max_module_rank: Annotated[int | None, _option("max_module_rank", "--max-module-rank")] = None,
+    max_offsets_per_request: Annotated[
+        int | None, _option("max_offsets_per_request", "--max-offsets-per-request")
+    ] = None,
     draft_tokens: Annotated[int | None, _option("draft_tokens", "--draft-tokens", "NUMBER")] = None,
     loop_tokens: Annotated[int | None, _option("loop_tokens", "--loop-tokens")] = None,
     loop_count: Annotated[int | None, _option("loop_count", "--loop-count")] = None,
@@ -110,6 +113,7 @@ def serve(
         "max_modules_per_batch": max_modules_per_batch,
         "max_resident_modules": max_resident_modules,
         "max_module_rank": max_module_rank,
+        "max_offsets_per_request": max_offsets_per_request,
         "draft_tokens": draft_tokens,
         "loop_tokens": loop_tokens,
         "loop_count": loop_count,

@@ -1,4 +1,4 @@
-"""From references to modules in the engine: kept files, verified, merged where several answer together."""
+"""From references to modules in the engine: kept files, verified; several are merged, or the engine adds them."""
 
 from __future__ import annotations
 
@@ -33,23 +33,25 @@ class Library:
 
     trusted_keys: public keys, of which one must have signed each module; none: modules need no signature. Merged
     modules lie in ``cache`` by what they are made of, or where signatures are asked for in a directory of this process.
+    merges: whether several modules are merged into one; else the engine adds their offsets.
     """
 
-    def __init__(self, store: StateStore, cache: Path, trusted_keys: Sequence[Path] = ()) -> None:
+    def __init__(self, store: StateStore, cache: Path, trusted_keys: Sequence[Path] = (), merges: bool = True) -> None:
         self._store = store
         self._merged = Path(mkdtemp(prefix="lethe-merged-")) if trusted_keys else cache / "merged"
         self._trusted_keys = trusted_keys
+        self._merges = merges
         self._known: OrderedDict[str, Module] = OrderedDict()
         self._merging = threading.Lock()
 
-    def open(self, modules: Modules) -> Module:
-        """The one module that ``modules`` are, or their merger by concatenation, which is exact for one linear rule.
+    def open(self, modules: Modules) -> list[Module]:
+        """What the engine is to load: the modules, or their merger by concatenation, which adds their weight changes.
 
         Raises ModuleNotFound, ModuleInvalid, ModuleCorrupt, ModuleIncompatible for modules that can't be merged, and
         ModuleUnsigned or SignatureInvalid where signatures are asked for.
         """
         opened = [self._open(ref) for ref in modules]
-        return opened[0] if len(opened) == 1 else self._merge(opened)
+        return [self._merge(opened)] if self._merges and len(opened) > 1 else opened
 
     def known(self, ref: str) -> Module | None:
         """A module that was opened before; its files may have changed since, its manifest not."""
@@ -100,17 +102,16 @@ class EngineLoader:
     async def load(self, modules: Modules, strength: float | None) -> LoadedModule:
         """Raises what the library and the engine raise."""
         try:
-            module = await asyncio.to_thread(self._library.open, modules)
-            loaded = await self._engine.load(module, strength)
+            loaded = await self._engine.load(await asyncio.to_thread(self._library.open, modules), strength)
         except Exception as err:
             self._metrics.load_failed(err)
             raise
         self._metrics.loaded(loaded.seconds, loaded.adapter_id, label(modules))
-        shown = module.ref if strength is None else f"{module.ref} at strength {strength:g}"
+        shown = loaded.ref if strength is None else f"{loaded.ref} at strength {strength:g}"
         log.info("module %s loaded and probed in %.2f s", shown, loaded.seconds)
         return loaded
 
     async def unload(self, loaded: LoadedModule) -> None:
         await self._engine.unload(loaded)
         self._metrics.unloaded(loaded.adapter_id)
-        log.info("module %s unloaded", loaded.module.ref)
+        log.info("module %s unloaded", loaded.ref)

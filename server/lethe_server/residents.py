@@ -55,7 +55,7 @@ class Resident:
     @property
     def ref(self) -> str:
         """``name@sha256:<hex>`` of what answers, ``base`` for the large model alone."""
-        return "+".join(self.modules) or BASE if self.loaded is None else self.loaded.module.ref
+        return "+".join(self.modules) or BASE if self.loaded is None else self.loaded.ref
 
     @property
     def label(self) -> str:
@@ -263,7 +263,7 @@ class Residents:
             await self._loader.unload(loaded)
             return None
         except Exception as err:
-            log.exception("%s could not be unloaded", loaded.module.ref)
+            log.exception("%s could not be unloaded", loaded.ref)
             return err
         finally:
             resident.work, resident.leaving = None, False

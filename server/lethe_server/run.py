@@ -139,6 +139,7 @@ async def _serve(settings: Settings, chosen: options.Options, listening: list[so
         max_modules_per_batch=settings.max_modules_per_batch,
         max_resident_modules=settings.max_resident_modules,
         max_module_rank=settings.max_module_rank,
+        max_offsets_per_request=settings.max_offsets_per_request,
         draft_tokens=settings.draft_tokens,
         pair_dtype=settings.pair_dtype,
         side_stream=settings.side_stream,

@@ -99,6 +99,9 @@ class Settings(BaseSettings):
         64, ge=1, description="Modules kept in the engine; further ones are brought in when they are asked for."
     )
     max_module_rank: int = Field(64, ge=1, description="Largest adapter rank of a module, both lanes together.")
+    max_offsets_per_request: int = Field(
+        1, ge=1, le=8, description="Modules whose offsets one answer can add; 1: several modules are merged instead."
+    )
     draft_tokens: int = Field(
         0, ge=0, description="Tokens that the small model drafts for each step (speculative decoding); 0: none."
     )

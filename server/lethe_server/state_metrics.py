@@ -32,7 +32,8 @@ class Present(Collector):
         for resident in self._residents.known():
             running[resident.label] = running.get(resident.label, 0) + resident.num_requests
             if resident.loaded is not None:
-                present.add((resident.label, resident.loaded.module.digest))
+                digests = "+".join(module.digest for module in resident.loaded.modules)
+                present.add((resident.label, digests))
                 num_bytes += resident.loaded.num_bytes
         for name, digest in sorted(present):
             modules.add_metric([name, digest], 1)

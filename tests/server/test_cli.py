@@ -81,6 +81,8 @@ def test_every_option_reaches_the_settings(served: list[Settings]) -> None:
         "7",
         "--max-module-rank",
         "6",
+        "--max-offsets-per-request",
+        "3",
     ]
     assert serve(*MODELS, *arguments).exit_code == 0
     (settings,) = served
@@ -94,7 +96,7 @@ def test_every_option_reaches_the_settings(served: list[Settings]) -> None:
     assert (settings.client_max_logprobs, settings.max_resident_modules) == (0, 7)
     assert (settings.state_dir, settings.cache) == ("/state", Path("/cache"))
     assert (settings.drain_timeout_s, settings.max_body_bytes) == (2.0, 3)
-    assert (settings.max_modules_per_batch, settings.max_module_rank) == (5, 6)
+    assert (settings.max_modules_per_batch, settings.max_module_rank, settings.max_offsets_per_request) == (5, 6, 3)
 
 
 def test_engine_options_pass_through_between_ours(served: list[Settings]) -> None:

@@ -43,7 +43,7 @@ def refs(modules: list[Module]) -> tuple[str, ...]:
 def test_one_is_what_it_is(pair: list[Module], tmp_path: Path) -> None:
     made = library(tmp_path, pair)
     assert made.known(pair[0].ref) is None
-    assert made.open((pair[0].ref,)) == pair[0]
+    assert made.open((pair[0].ref,)) == [pair[0]]
     assert made.known(pair[0].ref) == pair[0]
     assert made.look(pair[1].ref) == pair[1]
     with pytest.raises(ModuleNotFound):
@@ -51,20 +51,29 @@ def test_one_is_what_it_is(pair: list[Module], tmp_path: Path) -> None:
 
 
 def test_several_are_merged_once(pair: list[Module], tmp_path: Path) -> None:
-    first = library(tmp_path, pair).open(refs(pair))
+    (first,) = library(tmp_path, pair).open(refs(pair))
     assert first.manifest.hyperparameters["modules"] == list(refs(pair))
     assert {lane: adapter.rank for lane, adapter in first.adapters().items()} == {"plus": 9}
     times = {file: file.stat().st_mtime_ns for file in first.path.rglob("*")}
-    again = library(tmp_path, pair).open(refs(pair))
+    (again,) = library(tmp_path, pair).open(refs(pair))
     assert (again.ref, again.path) == (first.ref, first.path)
     assert {file: file.stat().st_mtime_ns for file in first.path.rglob("*")} == times
-    assert library(tmp_path / "elsewhere", pair).open(refs(pair)).digest == first.digest
+    assert [each.digest for each in library(tmp_path / "elsewhere", pair).open(refs(pair))] == [first.digest]
+
+
+def test_where_the_engine_adds_offsets_nothing_is_merged(kit: Kit, tmp_path: Path) -> None:
+    modules = [kit.modules["plain"], kit.modules["ranked"]]
+    store = MemoryStore()
+    for module in modules:
+        store.put_module(module)
+    assert Library(store, tmp_path, merges=False).open(refs(modules)) == modules
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_merger_that_was_damaged_is_made_again(pair: list[Module], tmp_path: Path) -> None:
-    first = library(tmp_path, pair).open(refs(pair))
+    (first,) = library(tmp_path, pair).open(refs(pair))
     (first.path / "offset.json").write_text("{}")
-    assert library(tmp_path, pair).open(refs(pair)).digest == first.digest
+    assert [each.digest for each in library(tmp_path, pair).open(refs(pair))] == [first.digest]
 
 
 def test_modules_of_differing_rules_can_not_answer_together(kit: Kit, tmp_path: Path) -> None:

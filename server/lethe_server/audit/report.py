@@ -15,7 +15,8 @@ from lethe_server.audit.line import Line
 class Period(BaseModel):
     """A time in which a module answered for a public name. since, until: UTC; until is None while it goes on.
 
-    share: of the route's clients. beside: modules merged with it. shadow: compared only, its answers never returned.
+    share: of the route's clients. beside: modules that answered together with it. shadow: compared only, its answers
+    never returned.
     """
 
     model: str

@@ -53,7 +53,7 @@ def _periods(found: ModuleReport) -> Table:
 
 
 def _route(period: Period) -> str:
-    beside = f" merged with {', '.join(ref.partition('@')[0] for ref in period.beside)}" if period.beside else ""
+    beside = f" together with {', '.join(ref.partition('@')[0] for ref in period.beside)}" if period.beside else ""
     return f"{period.model}{beside}{' (shadow, never answered)' if period.shadow else ''}"
 
 

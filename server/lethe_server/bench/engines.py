@@ -37,6 +37,6 @@ def open_pair(
     prepared = prepare(spec).options
     extension: dict[str, Any] = {"worker_extension_cls": f"{TIMER}.TimedRuleKeeper"} if timed else {}
     engine = LLM(**prepared | extension)
-    plus_rank = fuse_lanes(module.adapters(), folder)
-    engine.collective_rpc("lethe_register_rule", args=rule_arguments(1, module.rule, plus_rank))
+    bounds = fuse_lanes([module.adapters()], folder)
+    engine.collective_rpc("lethe_register_rule", args=rule_arguments(1, [module.rule], bounds))
     return engine, LoRARequest(module.ref, 1, str(folder))

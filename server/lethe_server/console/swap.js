@@ -55,7 +55,7 @@ class Fields {
   }
 
   choice(modules) {
-    return element("fieldset", {}, element("legend", {}, "What is to answer; several are merged into one"),
+    return element("fieldset", {}, element("legend", {}, "What is to answer; several answer together"),
       modules.length > MANY ? [element("label", { for: "filter" }, "Only those with"), this.filter] : null,
       element("div", { class: "choices" }, modules.map((module, at) =>
         element("label", { class: "choice" }, this.boxes[at],

@@ -1,4 +1,4 @@
-// The adapters' products for rows in pairs (minus, plus), on the CPU: work only for rows that have a module, no copy
+// The adapters' products for rows by lane (minus, plus, ...), on the CPU: work only for rows that have a module, no copy
 // of a weight, one call per layer. Tokens of one module that follow each other are computed together, few of them row
 // by row, many as matrix products.
 
@@ -18,23 +18,23 @@ constexpr int64_t kThreadWork = 1 << 16;
 constexpr int64_t kBlock = 4;  // rows that share each weight read
 
 struct Layer {
-  int64_t slices, rank, in, out;
+  int64_t lanes, slices, rank, in, out;
   std::vector<int64_t> starts;  // first output of each slice of a fused projection; one more entry ends the last
 };
 
-// Rows of one slot and lane, from `row` on and two apart: ranks from..to of the slot act on them.
+// Rows of one slot and lane, from `row` on and `lanes` apart: ranks from..to of the slot act on them.
 struct Block {
   int64_t row, slot, from, to, rows;
 };
 
 // y[out] += sum over slices and ranks from..to of (x . a[slice, rank]) * b[rank, outputs of the slice], for `Rows` rows
-// of y and x, each two rows apart.
+// of y and x, each `lanes` rows apart.
 template <typename T, int64_t Rows>
 void add_rows(T* y, const T* x, const T* a, const T* b, const Layer& layer, int64_t from, int64_t to, float* scratch) {
   float* input = scratch;                  // [Rows, in]
   float* sum = scratch + Rows * layer.in;  // [Rows, out]
   for (int64_t r = 0; r < Rows; ++r)
-    for (int64_t i = 0; i < layer.in; ++i) input[r * layer.in + i] = static_cast<float>(x[2 * r * layer.in + i]);
+    for (int64_t i = 0; i < layer.in; ++i) input[r * layer.in + i] = static_cast<float>(x[layer.lanes * r * layer.in + i]);
   std::fill_n(sum, Rows * layer.out, 0.0f);
   for (int64_t slice = 0; slice < layer.slices; ++slice) {
     const int64_t first = layer.starts[slice], last = layer.starts[slice + 1];
@@ -55,7 +55,7 @@ void add_rows(T* y, const T* x, const T* a, const T* b, const Layer& layer, int6
     }
   }
   for (int64_t r = 0; r < Rows; ++r) {
-    T* row = y + 2 * r * layer.out;
+    T* row = y + layer.lanes * r * layer.out;
     for (int64_t o = 0; o < layer.out; ++o) {
       row[o] = static_cast<T>(static_cast<float>(row[o]) + sum[r * layer.out + o]);
     }
@@ -104,7 +104,7 @@ void add_product(const at::Tensor& y, const at::Tensor& x, const Slots& slots, i
 
 template <typename T>
 void add_typed(at::Tensor& y, const at::Tensor& x, const Slots& slots, const int64_t* token_slots,
-               const int64_t* plus_ranks, int64_t tokens) {
+               const int64_t* bounds, int64_t tokens) {
   const Layer& layer = slots.layer;
   const int64_t row_work = layer.rank * (layer.slices * layer.in + layer.out);
   std::vector<Block> blocks;
@@ -112,16 +112,17 @@ void add_typed(at::Tensor& y, const at::Tensor& x, const Slots& slots, const int
     const int64_t slot = token_slots[token];
     int64_t end = token + 1;
     while (end < tokens && token_slots[end] == slot) ++end;
-    for (int64_t lane = 0; lane < 2 && slot >= 0; ++lane) {
-      const int64_t from = lane ? 0 : plus_ranks[slot], to = lane ? plus_ranks[slot] : layer.rank;
+    for (int64_t lane = 0; lane < layer.lanes && slot >= 0; ++lane) {
+      const int64_t *own = bounds + slot * (layer.lanes + 1) + lane, from = own[0], to = own[1];
       if (from == to) continue;
       if ((end - token) * row_work >= kProductWork) {
-        add_product(y.view({tokens, 2, layer.out}).select(1, lane).narrow(0, token, end - token),
-                    x.view({tokens, 2, layer.in}).select(1, lane).narrow(0, token, end - token), slots, slot, from, to);
+        add_product(y.view({tokens, layer.lanes, layer.out}).select(1, lane).narrow(0, token, end - token),
+                    x.view({tokens, layer.lanes, layer.in}).select(1, lane).narrow(0, token, end - token), slots, slot,
+                    from, to);
         continue;
       }
       for (int64_t row = token; row < end; row += kBlock) {
-        blocks.push_back({2 * row + lane, slot, from, to, std::min(kBlock, end - row)});
+        blocks.push_back({layer.lanes * row + lane, slot, from, to, std::min(kBlock, end - row)});
       }
     }
     token = end;
@@ -140,21 +141,21 @@ void add_typed(at::Tensor& y, const at::Tensor& x, const Slots& slots, const int
   });
 }
 
-// y [2n, out] and x [2n, in], contiguous. weights: a [slots, slices, rank, in] and b [slots, rank, out] from `start`
-// on. widths: outputs of each slice. token_slots [at least n] and plus_ranks [slots]: int64; a negative slot is a token
-// without a module.
+// y [lanes * n, out] and x [lanes * n, in], contiguous. weights: a [slots, slices, rank, in] and b [slots, rank, out]
+// from `start` on. widths: outputs of each slice. token_slots [at least n] and bounds [slots, lanes + 1], the first rank
+// of each lane and the end of the last: int64, contiguous; a negative slot is a token without a module.
 void add_adapters(at::Tensor& y, const at::Tensor& x, const at::Tensor& weights, int64_t start, int64_t rank,
-                  at::IntArrayRef widths, const at::Tensor& token_slots, const at::Tensor& plus_ranks) {
-  const int64_t tokens = x.size(0) / 2;
+                  at::IntArrayRef widths, const at::Tensor& token_slots, const at::Tensor& bounds) {
+  const int64_t lanes = bounds.size(1) - 1, tokens = x.size(0) / lanes;
   const int64_t* slot_of = token_slots.const_data_ptr<int64_t>();
   if (std::all_of(slot_of, slot_of + tokens, [](int64_t slot) { return slot < 0; })) return;
-  Layer layer{static_cast<int64_t>(widths.size()), rank, x.size(1), y.size(1), {0}};
+  Layer layer{lanes, static_cast<int64_t>(widths.size()), rank, x.size(1), y.size(1), {0}};
   for (const int64_t width : widths) layer.starts.push_back(layer.starts.back() + width);
   TORCH_CHECK(layer.starts.back() == layer.out, "add_adapters: slices of ", layer.starts.back(), " for ", layer.out);
   TORCH_CHECK(y.is_contiguous() && weights.is_contiguous(), "add_adapters: y and weights must be contiguous");
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, y.scalar_type(), "add_adapters", [&] {
-    const Slots slots{weights, layer, start, plus_ranks.size(0) * layer.slices * rank * layer.in};
-    add_typed<scalar_t>(y, x.contiguous(), slots, slot_of, plus_ranks.const_data_ptr<int64_t>(), tokens);
+    const Slots slots{weights, layer, start, bounds.size(0) * layer.slices * rank * layer.in};
+    add_typed<scalar_t>(y, x.contiguous(), slots, slot_of, bounds.const_data_ptr<int64_t>(), tokens);
   });
 }
 
@@ -163,6 +164,6 @@ void add_adapters(at::Tensor& y, const at::Tensor& x, const at::Tensor& weights,
 TORCH_LIBRARY(lethe, library) {
   library.def(
       "add_adapters(Tensor(a!) y, Tensor x, Tensor weights, int start, int rank, int[] widths, Tensor token_slots, "
-      "Tensor plus_ranks) -> ()");
+      "Tensor bounds) -> ()");
 }
 TORCH_LIBRARY_IMPL(lethe, CPU, library) { library.impl("add_adapters", &add_adapters); }

@@ -1,4 +1,4 @@
-"""Adapter slots: which row carries which module, and the adapters' products for both lanes.
+"""Adapter slots: which row carries which modules, and the adapters' products for all lanes.
 
 Stands in for vLLM's punica wrapper: vLLM moves adapters in and out of slots and says which token uses which one. The
 products are one operator of ours on the CPU (``adapters.cpp``); elsewhere all slots are computed at once and masked by
@@ -20,40 +20,57 @@ from lethe_server.engine.tallies import Tallies
 
 @dataclass(frozen=True)
 class SlotRule:
-    """What a slot's adapter means. plus_rank: its first ``plus_rank`` ranks act on the plus lane, the rest on minus."""
+    """What a slot's adapter means: a module for each pair, or for the first ones.
 
-    rule: Rule
-    plus_rank: int
+    bounds [2 * modules + 1]: the ranks from ``bounds[lane]`` to ``bounds[lane + 1]`` act on a lane: minus, plus, minus
+    of the second module, and so on.
+    """
+
+    rules: tuple[Rule, ...]
+    bounds: tuple[int, ...]
 
 
 class AdapterSlots:
     """The slots of one worker.
 
     slots: how many adapters one step can mix. rank: ranks per slot. max_tokens: rows of a step, one lane. fused: the
-    products are the operator of ``kernels.py``, which has been loaded. capacity: adapters in the engine.
+    products are the operator of ``kernels.py``, which has been loaded. capacity: adapters in the engine. pairs: of
+    lanes, the most modules that one adapter holds.
     """
 
     def __init__(
-        self, slots: int, rank: int, max_tokens: int, device: torch.device, fused: bool, capacity: int = 0
+        self,
+        slots: int,
+        rank: int,
+        max_tokens: int,
+        device: torch.device,
+        fused: bool,
+        capacity: int = 0,
+        pairs: int = 1,
     ) -> None:
         self.slots = slots
         self.rank = rank
+        self.lanes = 2 * pairs
         self.fused = fused
         # Persistent: a captured graph reads these addresses, so they are only ever written in place.
         self.token_slots = torch.full((max_tokens,), -1, dtype=torch.long, device=device)
-        self.plus_ranks = torch.full((slots,), rank, dtype=torch.long, device=device)
+        self.bounds = torch.zeros(slots, self.lanes + 1, dtype=torch.long, device=device)
         self.rank_index = torch.arange(rank, device=device)
         self.slot_index = torch.arange(slots, device=device)
-        self.rules = RuleRows.stack([None] * slots, device)
+        self.rules = [RuleRows.stack([None] * slots, device) for _ in range(pairs)]
         self.weights = torch.empty(0)  # of all layers, see LayerAdapters
         self.tallies = Tallies(slots, max(capacity, slots), device)
         self.evictions = 0
         self.any_module = False
         self.all_modules = False
+        self._in_step: frozenset[int] = frozenset()  # slots
+        self._num_modules = torch.zeros(slots + 1, dtype=torch.long, device=device)  # the last: of slot -1, none
         self._layout: list[int | None] = [None] * slots
         self._known: dict[int, SlotRule] = {}
 
     def register(self, adapter_id: int, entry: SlotRule) -> None:
+        if not len(entry.bounds) - 1 == 2 * len(entry.rules) <= self.lanes:
+            raise ValueError(f"{len(entry.rules)} rules and {len(entry.bounds)} bounds for {self.lanes} lanes")
         self._known[adapter_id] = entry
         self._rebuild()
 
@@ -79,8 +96,9 @@ class AdapterSlots:
         slot_of = {adapter: slot for slot, adapter in enumerate(lora_index_to_id) if adapter is not None}
         slot_of[0] = -1
         rows = [slot_of[adapter] for adapter in mapping.index_mapping]
-        self.any_module = max(rows, default=-1) >= 0
-        self.all_modules = min(rows, default=-1) >= 0
+        self._in_step = frozenset(rows) - {-1}
+        self.any_module = bool(self._in_step)
+        self.all_modules = self.any_module and -1 not in rows
         self.token_slots[: len(rows)].copy_(torch.tensor(rows, dtype=torch.long), non_blocking=True)
         if lora_index_to_id != self._layout:
             changed = [old for old, new in zip(self._layout, lora_index_to_id, strict=True) if new not in (None, old)]
@@ -88,18 +106,49 @@ class AdapterSlots:
             self._layout = list(lora_index_to_id)
             self._rebuild()
 
+    @property
+    def pairs_used(self) -> int:
+        """The most modules of a row of the step."""
+        return max((len(self._rules_in(slot)) for slot in self._in_step), default=0)
+
+    def rules_of(self, slots: Tensor) -> list[RuleRows]:
+        """The rules of rows, by pair in use. slots [n]: -1 for a row without a module."""
+        first = self.rules[0].take(slots, self.all_modules)
+        further = (
+            rules.take(torch.where(self._num_modules[slots] > pair, slots, -1))
+            for pair, rules in enumerate(self.rules[1 : self.pairs_used], start=1)
+        )
+        return [first, *further]
+
     def row_mask(self, tokens: int) -> Tensor:
-        """[2 * tokens, slots, rank] bool: the ranks of the row's slot that belong to its lane."""
+        """[lanes * tokens, slots, rank] bool: the ranks of the row's slot that belong to its lane."""
         mine = self.token_slots[:tokens, None] == self.slot_index
-        plus = self.rank_index < self.plus_ranks[:, None]
-        lanes = torch.stack([~plus, plus])
-        return (mine[:, None, :, None] & lanes).flatten(0, 1)
+        after = self.rank_index >= self.bounds.T[:-1, :, None]
+        before = self.rank_index < self.bounds.T[1:, :, None]
+        return (mine[:, None, :, None] & after & before).flatten(0, 1)
+
+    def _entry(self, slot: int) -> SlotRule | None:
+        adapter = self._layout[slot]
+        return None if adapter is None else self._known.get(adapter)
+
+    def _rules_in(self, slot: int) -> Sequence[Rule | None]:
+        """One for each module; a single None where they are not known."""
+        entry = self._entry(slot)
+        return entry.rules if entry else (None,)
+
+    def _bounds_in(self, slot: int) -> list[int]:
+        """Of all lanes; those without a module have no ranks."""
+        entry = self._entry(slot)
+        bounds = entry.bounds if entry else (0,)
+        return [*bounds, *[bounds[-1]] * (self.lanes + 1 - len(bounds))]
 
     def _rebuild(self) -> None:
-        entries = [self._known.get(adapter) if adapter is not None else None for adapter in self._layout]
-        self.rules = RuleRows.stack([entry.rule if entry else None for entry in entries], self.token_slots.device)
-        ranks = [entry.plus_rank if entry else self.rank for entry in entries]
-        self.plus_ranks.copy_(torch.tensor(ranks, dtype=torch.long))
+        held = [self._rules_in(slot) for slot in range(self.slots)]
+        device = self.token_slots.device
+        for pair in range(len(self.rules)):  # a pair beyond a slot's modules is not looked at
+            self.rules[pair] = RuleRows.stack([rules[pair] if pair < len(rules) else Rule() for rules in held], device)
+        self._num_modules[:-1].copy_(torch.tensor([len(rules) for rules in held]))
+        self.bounds.copy_(torch.tensor([self._bounds_in(slot) for slot in range(self.slots)]))
         self.tallies.place(self._layout)
 
 
@@ -136,16 +185,16 @@ class LayerAdapters:
     def add_lora_linear(self, y: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
         """``y[rows of a slot and lane] += x @ A.T @ B`` in place, called by vLLM's wrapped layer.
 
-        y [2n, out], x [2n, in]: a token's minus row, then its plus row.
+        y [lanes * n, out], x [lanes * n, in]: a token's rows follow each other.
         """
         slots = self.slots
         if slots.fused:
             torch.ops.lethe.add_adapters(
-                y, x, slots.weights, self.start, slots.rank, self.widths, slots.token_slots, slots.plus_ranks
+                y, x, slots.weights, self.start, slots.rank, self.widths, slots.token_slots, slots.bounds
             )
             return
         a, b = self.matrices()
-        mask = slots.row_mask(x.shape[0] // 2).to(x.dtype)
+        mask = slots.row_mask(x.shape[0] // slots.lanes).to(x.dtype)
         hidden = (x @ a.flatten(0, 2).T).view(-1, slots.slots, len(self.widths), slots.rank) * mask[:, :, None]
         start = 0
         for place, width in enumerate(self.widths):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from lethe_server.planning.sizes import NUM_EXPERTS
 
 MAX_SLOTS = 256  # bfloat16 carries a row's slot and holds integers exactly only up to this
 PAIR_DTYPES = ("auto", "float32", "bfloat16", "float16")
+MAX_OFFSETS = 8  # of a request: each costs two lanes for every token that is computed
 OWNED_OPTIONS = {
     "enable_lora": "forget modules are given by --module",
     "max_loras": "set --max-modules-per-batch",
@@ -58,6 +59,11 @@ def check_options(spec: EngineSpec) -> None:
         raise InvalidInput("pair_dtype", spec.pair_dtype, "auto beside --draft-tokens: drafts are of the large model's")
     if not 1 <= spec.max_modules_per_batch <= MAX_SLOTS:
         raise InvalidInput("max_modules_per_batch", spec.max_modules_per_batch, f"1 to {MAX_SLOTS}")
+    if not 1 <= spec.max_offsets_per_request <= MAX_OFFSETS:
+        raise InvalidInput("max_offsets_per_request", spec.max_offsets_per_request, f"1 to {MAX_OFFSETS}")
+    if spec.max_offsets_per_request > 1 and spec.plus_model:
+        accepted = "1 beside --plus-model: a sum would count what the plus model alone changes once for each module"
+        raise InvalidInput("max_offsets_per_request", spec.max_offsets_per_request, accepted)
 
 
 def check_compiler(compiled: bool) -> None:
@@ -171,6 +177,17 @@ def check_module(
         raise ModuleIncompatible("rank", rank, f"at most {max_rank}, both lanes together; raise --max-module-rank")
 
 
+def check_sum(adapters: Sequence[Mapping[Lane, LaneAdapter]], max_offsets: int, max_rank: int) -> None:
+    """Raises ModuleIncompatible for modules that can't answer together. adapters: the lanes of each."""
+    if len(adapters) > max_offsets:
+        accepted = f"at most {max_offsets} whose offsets are added; raise --max-offsets-per-request"
+        raise ModuleIncompatible("modules", len(adapters), accepted)
+    rank = sum(lane.rank for lanes in adapters for lane in lanes.values())
+    if rank > max_rank:
+        accepted = f"at most {max_rank}, both lanes of all {len(adapters)} modules together; raise --max-module-rank"
+        raise ModuleIncompatible("rank", rank, accepted)
+
+
 def compiles(options: Mapping[str, Any]) -> bool:
     """Whether vLLM would compile an engine with these options if it had no adapters."""
     level = str(options.get("optimization_level", "2")).upper().removeprefix("O")
@@ -187,6 +204,7 @@ def pair_config(spec: EngineSpec, architectures: list[str], ids: tuple[int, ...]
         special_ids=ids,
         slots=spec.max_modules_per_batch,
         rank=rank,
+        num_pairs=spec.max_offsets_per_request,
         compile=compiles(spec.options),
         speculative=bool(spec.draft_tokens or spec.options.get("speculative_config")),
         side_stream=spec.side_stream,

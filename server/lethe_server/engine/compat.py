@@ -121,25 +121,25 @@ def small_model_config(vllm_config: VllmConfig, pair: PairConfig, model: str) ->
 
 
 @contextmanager
-def _heads_of_both_lanes() -> Iterator[None]:
-    """Attention layers made within hold twice the heads they are asked for, see ``lanes.py``.
+def _heads_of_all_lanes(lanes: int) -> Iterator[None]:
+    """Attention layers made within hold ``lanes`` times the heads they are asked for, see ``lanes.py``.
 
     Relies on every family making its layers through ``Attention.__init__`` with its own rank's share of the heads.
     """
     plain = Attention.__init__
 
-    def doubled(self: Any, num_heads: int, *args: Any, **kwargs: Any) -> None:
+    def multiplied(self: Any, num_heads: int, *args: Any, **kwargs: Any) -> None:
         bound = signature(plain).bind(self, num_heads, *args, **kwargs)
         values = bound.arguments
         if values.get("extra_impl_args", {}).get("sinks") is not None:
             raise ValueError("the small model's attention has sinks, which a pair can't hold")
-        values["num_kv_heads"] = 2 * (values.get("num_kv_heads") or num_heads)
-        values["num_heads"] = 2 * num_heads
+        values["num_kv_heads"] = lanes * (values.get("num_kv_heads") or num_heads)
+        values["num_heads"] = lanes * num_heads
         if values.get("alibi_slopes") is not None:
-            values["alibi_slopes"] = 2 * list(values["alibi_slopes"])
+            values["alibi_slopes"] = lanes * list(values["alibi_slopes"])
         plain(*bound.args, **bound.kwargs)
 
-    Attention.__init__ = doubled  # type: ignore[method-assign]
+    Attention.__init__ = multiplied  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -147,9 +147,9 @@ def _heads_of_both_lanes() -> Iterator[None]:
 
 
 def build_pair(vllm_config: VllmConfig, small_config: Any, pair: PairConfig, prefix: str) -> nn.Module:
-    """The small model with two lanes."""
+    """The small model with its lanes."""
     small = _build_small(vllm_config, small_config, pair, prefix)
-    join_lanes(small, Attention)
+    join_lanes(small, Attention, pair.lanes)
     return small
 
 
@@ -167,11 +167,11 @@ def build_plus(vllm_config: VllmConfig, plus_config: Any, pair: PairConfig, pref
 
 
 def _build_small(vllm_config: VllmConfig, small_config: Any, pair: PairConfig, prefix: str) -> nn.Module:
-    """A small model whose attention layers hold the heads of both lanes.
+    """A small model whose attention layers hold the heads of all lanes.
 
     Its compile tag keeps its compiled code apart from the large model's.
 
-    A step has two of its rows for each token, and vLLM compiles for a range of rows.
+    A step has a row of each lane for each token, and vLLM compiles for a range of rows.
     """
     from vllm.compilation.backends import set_model_tag
     from vllm.utils.torch_utils import set_default_torch_dtype
@@ -184,8 +184,8 @@ def _build_small(vllm_config: VllmConfig, small_config: Any, pair: PairConfig, p
     config.quant_config = VllmConfig._get_quantization_config(small_config, vllm_config.load_config)
     for sizes in ("compile_ranges_endpoints", "compile_sizes"):
         if tokens := getattr(config.compilation_config, sizes, None):
-            setattr(config.compilation_config, sizes, [2 * number for number in tokens])
-    with set_model_tag("lethe_pair"), _heads_of_both_lanes(), set_default_torch_dtype(small_config.dtype):
+            setattr(config.compilation_config, sizes, [pair.lanes * number for number in tokens])
+    with set_model_tag("lethe_pair"), _heads_of_all_lanes(pair.lanes), set_default_torch_dtype(small_config.dtype):
         small: nn.Module = initialize_model(vllm_config=config, prefix=prefix)
     return small
 

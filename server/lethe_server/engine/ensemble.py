@@ -1,4 +1,4 @@
-"""The vLLM model that holds three: the large model, and the small one in two lanes."""
+"""The vLLM model that holds three: the large model, and the small one in two lanes for each pair."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vllm.model_executor.models.interfaces import SupportsLoRA
 from lethe_server.engine import compat, compat_adapters, compat_packing, compat_weights, kernels
 from lethe_server.engine.adapters import AdapterSlots, SlotRule
 from lethe_server.engine.clock import Clock
-from lethe_server.engine.lanes import pair_rows
+from lethe_server.engine.lanes import lane_rows
 from lethe_server.engine.logits import OffsetLogitsProcessor
 from lethe_server.engine.mends import mend
 from lethe_server.engine.spec import PairConfig
@@ -26,8 +26,8 @@ PLUS_PREFIX = "plus"
 class LetheForCausalLM(nn.Module, SupportsLoRA):
     """Large model and pair behind vLLM's model interface.
 
-    ``forward`` returns ``[large hidden | minus hidden | plus hidden | slot]`` for every token, so each row that
-    reaches ``compute_logits`` says which module it belongs to.
+    ``forward`` returns ``[large hidden | hidden of each lane | slot]`` for every token, so each row that reaches
+    ``compute_logits`` says which module it belongs to. The lanes are minus and plus, once for each pair.
     """
 
     # The inner models' classes are vLLM's choice at run time.
@@ -60,6 +60,7 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         dtypes: Any = (vllm_config.model_config.dtype, self.small_config.dtype)  # torch's own once vLLM has read them
         self.logits_processor = OffsetLogitsProcessor(
             self.config.get_text_config().vocab_size,
+            pair.num_pairs,
             pair.special_ids,
             not pair.speculative,
             self._clock,
@@ -73,7 +74,8 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         wider = self.config.get_text_config().vocab_size > small_vocab
         self._last_small_id = small_vocab - 1 if wider else None
         self._max_tokens = vllm_config.scheduler_config.max_num_batched_tokens
-        rows = 2 * self._max_tokens
+        self._num_lanes = pair.lanes
+        rows = pair.lanes * self._max_tokens
         self.register_buffer("_pair_ids", torch.zeros(rows, dtype=torch.long), persistent=False)
         self.register_buffer("_pair_positions", torch.zeros(rows, dtype=torch.long), persistent=False)
         self._fused = pair.compile and compat.on_cpu()
@@ -93,7 +95,13 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         self._lora_manager = manager
         lora = manager.lora_config
         self._adapters = AdapterSlots(
-            lora.max_loras, lora.max_lora_rank, self._max_tokens, manager.device, self._fused, lora.max_cpu_loras
+            lora.max_loras,
+            lora.max_lora_rank,
+            self._max_tokens,
+            manager.device,
+            self._fused,
+            lora.max_cpu_loras,
+            self._num_lanes // 2,
         )
         compat_adapters.install_adapter_slots(manager, self._adapters)
 
@@ -145,7 +153,7 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         if adapters is not None and not adapters.any_module and compat.serving():
             large = self.large(input_ids, positions)
             # Nothing is asked of the pair. NaN: should its rows be looked at all the same, their requests fail.
-            width = 2 * self.small_config.get_hidden_size()
+            width = self._num_lanes * self.small_config.get_hidden_size()
             lanes = large.new_full((large.shape[0], width), torch.nan, dtype=self.small_config.dtype)
         elif self._side is not None and compat.may_fork():
             large, lanes = self._side_by_side(input_ids, positions, self._side)
@@ -169,10 +177,13 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         return large, lanes
 
     def _lanes(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        """[n, 2 * small hidden]: minus, then plus."""
+        """[n, lanes * small hidden]."""
         known = input_ids if self._last_small_id is None else input_ids.clamp_max(self._last_small_id)
         with self._clock.pair:
-            lanes: Tensor = self.pair(pair_rows(known, self._pair_ids), pair_rows(positions, self._pair_positions))
+            lanes: Tensor = self.pair(
+                lane_rows(known, self._pair_ids, self._num_lanes),
+                lane_rows(positions, self._pair_positions, self._num_lanes),
+            )
         return lanes.view(input_ids.shape[0], -1)
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor | None:

@@ -1,7 +1,8 @@
-"""One small model, two lanes: every weight is read once for both, one attention call serves both.
+"""One small model, two lanes for each pair: every weight is read once for all, one attention call serves all.
 
-Rows come in pairs, a token's minus row and then its plus row. Attention treats every head by itself, so a token's two
-rows are one row with twice the heads: a view, and one KV cache that holds both lanes.
+Rows come in pairs, a token's minus row and then its plus row, a pair for each module that one request can have.
+Attention treats every head by itself, so a token's rows are one row with so many times the heads: a view, and one KV
+cache that holds all lanes.
 """
 
 from __future__ import annotations
@@ -10,38 +11,38 @@ import torch
 from torch import Tensor, nn
 
 
-def pair_rows(values: Tensor, out: Tensor) -> Tensor:
-    """Each token's value [n] twice in a row: [2n], written into ``out`` [at least 2n].
+def lane_rows(values: Tensor, out: Tensor, lanes: int) -> Tensor:
+    """Each token's value [n] once for each lane: [lanes * n], written into ``out`` [at least as long].
 
     The buffer outlives the step: a captured graph reads its inputs at the addresses it was captured with.
     """
-    rows = out[: 2 * values.shape[0]]
-    rows.view(-1, 2).copy_(values[:, None])
+    rows = out[: lanes * values.shape[0]]
+    rows.view(-1, lanes).copy_(values[:, None])
     return rows
 
 
-def by_lane(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows in pairs [2n, ...] as the minus rows and the plus rows, views of [n, ...]."""
-    minus, plus = rows.view(-1, 2, *rows.shape[1:]).unbind(1)
-    return minus, plus
+def by_lane(rows: Tensor, lanes: int = 2) -> tuple[Tensor, ...]:
+    """Rows [lanes * n, ...] as those of each lane, views of [n, ...]: minus, plus, and so on."""
+    return rows.view(-1, lanes, *rows.shape[1:]).unbind(1)
 
 
 class LaneAttention(nn.Module):
-    """An attention layer with the heads of both lanes, for rows in pairs."""
+    """An attention layer with the heads of all lanes."""
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: nn.Module, lanes: int) -> None:
         super().__init__()
         self.attention = attention
+        self.lanes = lanes
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """query, key and value [2n, heads * head size] to [2n, heads * head size]."""
-        tokens = query.shape[0] // 2
-        both: Tensor = self.attention(*(rows.reshape(tokens, -1) for rows in (query, key, value)))
-        return torch.reshape(both, (2 * tokens, -1))
+        """query, key and value [lanes * n, heads * head size] to [lanes * n, heads * head size]."""
+        tokens = query.shape[0] // self.lanes
+        joined: Tensor = self.attention(*(rows.reshape(tokens, -1) for rows in (query, key, value)))
+        return torch.reshape(joined, (self.lanes * tokens, -1))
 
 
-def join_lanes(small: nn.Module, attention: type[nn.Module]) -> None:
-    """Wrap the attention layers of ``small``, built with twice their heads.
+def join_lanes(small: nn.Module, attention: type[nn.Module], lanes: int) -> None:
+    """Wrap the attention layers of ``small``, built with the heads of all lanes.
 
     attention: the class of vLLM's attention layers. Raises ValueError if the small model has none.
     """
@@ -50,4 +51,4 @@ def join_lanes(small: nn.Module, attention: type[nn.Module]) -> None:
         raise ValueError("the small model has no attention layer of vLLM's own; its family is not supported as a pair")
     for name in layers:
         parent_name, _, attribute = name.rpartition(".")
-        setattr(small.get_submodule(parent_name), attribute, LaneAttention(small.get_submodule(name)))
+        setattr(small.get_submodule(parent_name), attribute, LaneAttention(small.get_submodule(name), lanes))

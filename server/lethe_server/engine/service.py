@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,13 +39,14 @@ class EngineStartError(LetheError):
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """A module in the engine. adapter_id: vLLM's number for it. adapter_path: its lanes as one adapter.
+    """A module in the engine, or several whose offsets are added, sorted by reference.
 
-    seconds: how long the load took. strength: that of a variant; None for the module's own. num_bytes: what the
-    adapter takes in host memory, for each worker.
+    adapter_id: vLLM's number for them. adapter_path: their lanes as one adapter. seconds: how long the load took.
+    strength: that of a variant, for every module; None for the modules' own. num_bytes: what the adapter takes in host
+    memory, for each worker.
     """
 
-    module: Module
+    modules: tuple[Module, ...]
     adapter_id: int
     adapter_path: str
     seconds: float
@@ -53,12 +54,17 @@ class LoadedModule:
     num_bytes: int = 0
 
     @property
+    def ref(self) -> str:
+        """The full references, with ``+`` between them."""
+        return "+".join(module.ref for module in self.modules)
+
+    @property
     def name(self) -> str:
         """The name that the engine knows it by, another for each variant.
 
         vLLM holds adapters of one name for the same one within a batch, and keeps prefix caches apart by name and path.
         """
-        return self.module.ref if self.strength is None else f"{self.module.ref}*{self.strength!r}"
+        return self.ref if self.strength is None else f"{self.ref}*{self.strength!r}"
 
     def request(self, name: str) -> Any:
         """vLLM's LoRARequest for this module, under ``name``."""
@@ -150,44 +156,56 @@ class OffsetEngine:
                 raise
         return engine
 
-    async def load(self, module: Module, strength: float | None = None) -> LoadedModule:
-        """Bring a module into the engine, with its own strength or another one, and prove that it acts.
+    async def load(self, asked: Module | Sequence[Module], strength: float | None = None) -> LoadedModule:
+        """Bring a module into the engine, or several whose offsets are added, and prove that each acts.
 
-        Raises InvalidInput for a strength outside of the module's bounds, ModuleIncompatible when it was made for other
-        models or is too large, ProbeFailed when it has no effect or its offset is not finite; the engine is then as
-        before.
+        strength: of every module in the place of its own. Raises InvalidInput for one outside of a module's bounds,
+        ModuleIncompatible when a module was made for other models, or they are too large or too many, ProbeFailed when
+        one has no effect or its offset is not finite; the engine is then as before.
         """
         began = time.perf_counter()
-        check_strength(module, strength)
-        adapters = await asyncio.to_thread(module.adapters)
-        checks.check_module(module, adapters, self.small, self.plus, self.spec.max_module_rank)
+        modules = (asked,) if isinstance(asked, Module) else tuple(sorted(asked, key=lambda module: module.ref))
+        adapters = []
+        for module in modules:
+            check_strength(module, strength)
+            adapters.append(await asyncio.to_thread(module.adapters))
+            checks.check_module(module, adapters[-1], self.small, self.plus, self.spec.max_module_rank)
+        checks.check_sum(adapters, self.spec.max_offsets_per_request, self.spec.max_module_rank)
         adapter_id = next(self._ids)
-        path = self._adapters / f"{adapter_id}-{module.digest.removeprefix('sha256:')[:16]}"
+        path = self._adapters / f"{adapter_id}-{modules[0].digest.removeprefix('sha256:')[:16]}"
         dtype = self.client.vllm_config.lora_config.lora_dtype
-        plus_rank = await asyncio.to_thread(fuse_lanes, adapters or no_adapter(self.small), path, dtype)
+        lanes = [each or no_adapter(self.small) for each in adapters]
+        bounds = await asyncio.to_thread(fuse_lanes, lanes, path, dtype)
         num_bytes = (path / WEIGHTS_FILE).stat().st_size
-        loaded = LoadedModule(module, adapter_id, str(path), 0.0, strength, num_bytes)
+        loaded = LoadedModule(modules, adapter_id, str(path), 0.0, strength, num_bytes)
         try:
-            await self._admit(loaded, plus_rank)
+            await self._admit(loaded, bounds)
         except BaseException:
             await asyncio.shield(self.unload(loaded))
             raise
         return replace(loaded, seconds=time.perf_counter() - began)
 
-    async def _admit(self, loaded: LoadedModule, plus_rank: int) -> None:
-        """A variant is probed with the module's own strength: its own may be 0."""
-        await self._register(loaded.adapter_id, loaded.module.rule, plus_rank)
+    async def _admit(self, loaded: LoadedModule, bounds: Sequence[int]) -> None:
+        """A variant is probed with the module's own strength: its own may be 0. Of several each is probed by itself."""
+        rules = [module.rule for module in loaded.modules]
+        await self._register(loaded.adapter_id, rules, bounds)
         await self._prepare(loaded)
         await self._answered(self.client.add_lora(loaded.request(loaded.name)))
-        await self.probe(loaded)
-        if loaded.strength is not None:
-            await self._register(loaded.adapter_id, replace(loaded.module.rule, strength=loaded.strength), plus_rank)
+        for place, rule in enumerate(rules):
+            if len(rules) > 1:
+                mute = Rule(strength=0.0)
+                alone = [rule if other == place else mute for other in range(len(rules))]
+                await self._register(loaded.adapter_id, alone, bounds)
+            await self.probe(loaded)
+        if len(rules) > 1 or loaded.strength is not None:
+            own = [rule if loaded.strength is None else replace(rule, strength=loaded.strength) for rule in rules]
+            await self._register(loaded.adapter_id, own, bounds)
         await self._call("lethe_count", loaded.adapter_id)
 
-    async def _register(self, adapter_id: int, rule: Rule, plus_rank: int) -> None:
+    async def _register(self, adapter_id: int, rules: Sequence[Rule], bounds: Sequence[int]) -> None:
         from lethe_server.engine.worker import rule_arguments
 
-        await self._call("lethe_register_rule", *rule_arguments(adapter_id, rule, plus_rank))
+        await self._call("lethe_register_rule", *rule_arguments(adapter_id, rules, bounds))
 
     async def _prepare(self, loaded: LoadedModule) -> None:
         """Wait until every worker has read the adapter; the engine's loop goes on meanwhile."""

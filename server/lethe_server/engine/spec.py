@@ -20,10 +20,11 @@ class EngineSpec:
 
     model, small_model: a directory or a hub name. plus_model: what the plus lane runs in the small model's place, the
     same but for its weights; None: the small model. max_modules_per_batch: adapter slots, modules that one step can
-    mix. max_resident_modules: modules and variants kept in host memory. max_module_rank: largest sum of a module's plus
-    and minus ranks. draft_tokens: how many the small model drafts for each step, with the pair's weights; 0 for none.
-    pair_dtype: the number format of the pair, "auto": the large model's. side_stream: let the pair run beside the large
-    model on a GPU. options: vLLM engine arguments by field name.
+    mix. max_resident_modules: modules and variants kept in host memory. max_module_rank: largest sum of the ranks in a
+    slot, of all lanes. max_offsets_per_request: pairs of lanes, modules whose offsets one answer can add. draft_tokens:
+    how many the small model drafts for each step, with the pair's weights; 0 for none. pair_dtype: the number format of
+    the pair, "auto": the large model's. side_stream: let the pair run beside the large model on a GPU. options: vLLM
+    engine arguments by field name.
     """
 
     model: str
@@ -33,6 +34,7 @@ class EngineSpec:
     max_modules_per_batch: int = 4
     max_resident_modules: int = 64
     max_module_rank: int = 64
+    max_offsets_per_request: int = 1
     draft_tokens: int = 0
     pair_dtype: str = "auto"
     side_stream: bool = True
@@ -44,9 +46,10 @@ class PairConfig:
     """What a worker process must know to build the ensemble; travels in vLLM's ``additional_config``.
 
     architectures: the large model's own. special_ids: what ``pin_special`` pins. slots, rank: the adapter slots and
-    the ranks of each; the compiled code holds them, and vLLM's compile cache is keyed by this config. compile: whether
-    the engine would have compiled the models if no adapters were configured. speculative: whether steps hold draft
-    tokens. side_stream: whether the pair may have a stream of its own. dtype: the pair's, see ``EngineSpec``.
+    the ranks of each; num_pairs: of lanes. The compiled code holds these, and vLLM's compile cache is keyed by this
+    config. compile: whether the engine would have compiled the models if no adapters were configured. speculative:
+    whether steps hold draft tokens. side_stream: whether the pair may have a stream of its own. dtype: the pair's, see
+    ``EngineSpec``.
     """
 
     small_model: str
@@ -55,10 +58,15 @@ class PairConfig:
     special_ids: tuple[int, ...]
     slots: int
     rank: int
+    num_pairs: int
     compile: bool
     speculative: bool
     side_stream: bool
     dtype: str
+
+    @property
+    def lanes(self) -> int:
+        return 2 * self.num_pairs
 
     @classmethod
     def read(cls, additional_config: Mapping[str, Any]) -> PairConfig:

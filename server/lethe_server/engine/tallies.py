@@ -90,8 +90,15 @@ class Tallies:
         accounts = [NOBODY if adapter is None else self._accounts.get(adapter, NOBODY) for adapter in layout]
         self._account_of.copy_(torch.tensor([*accounts, NOBODY]))
 
-    def add(self, slots: Tensor, large: Tensor, plus: Tensor, minus: Tensor, logits: Tensor, rules: RuleRows) -> None:
-        """Count a step's rows: the models' logits, and what ``apply_rules`` made of them. slots [n]: -1 for none.
+    def add(
+        self,
+        slots: Tensor,
+        large: Tensor,
+        pairs: Sequence[tuple[Tensor, Tensor]],
+        logits: Tensor,
+        rules: Sequence[RuleRows],
+    ) -> None:
+        """Count a step's rows: the models' logits, and what ``apply_sum`` made of them. slots [n]: -1 for none.
 
         Each row is compared with the same probability, whatever the batch; a step's share of the work is its rows'.
         """
@@ -102,8 +109,8 @@ class Tallies:
         if first >= logits.shape[0]:
             return
         chosen = slice(first, None, self.every)
-        limit = rules.clip[chosen] if rules.any_clip else None
-        looked = _compare(large[chosen], plus[chosen], minus[chosen], logits[chosen], limit, self._bounds)
+        clipped = _clipped(pairs, rules, chosen)
+        looked = _compare(large[chosen], logits[chosen], clipped, self._bounds)
         looked = torch.where(refused[chosen, None], 0.0, looked)
         self._compared.index_add_(0, accounts[chosen], looked.double())
 
@@ -127,14 +134,21 @@ class Tallies:
         self._closing.clear()
 
 
-def _compare(
-    large: Tensor, plus: Tensor, minus: Tensor, logits: Tensor, limit: Tensor | None, bounds: Tensor
-) -> Tensor:
+def _clipped(pairs: Sequence[tuple[Tensor, Tensor]], rules: Sequence[RuleRows], chosen: slice) -> Tensor:
+    """[m] float: whether any module of a row has an element beyond its clip."""
+    found = torch.zeros(pairs[0][0][chosen].shape[0], dtype=torch.bool, device=pairs[0][0].device)
+    for (plus, minus), own in zip(pairs, rules, strict=True):
+        if own.any_clip:
+            beyond = (plus[chosen].float() - minus[chosen]).abs().amax(dim=-1) > own.clip[chosen]
+            found |= beyond if own.active is None else beyond & own.active[chosen]
+    return found.float()
+
+
+def _compare(large: Tensor, logits: Tensor, clipped: Tensor, bounds: Tensor) -> Tensor:
     """[m, columns]: compared, changed, clipped, divergence, and whether it is within each bound."""
     ours, theirs = logits.log_softmax(dim=-1), large.float().log_softmax(dim=-1)
     # nansum: a token that neither gives any probability is 0 * (inf - inf). Rounding can leave a little less than 0.
     divergence = (ours.exp() * (ours - theirs)).nansum(dim=-1).clamp_min(0.0)
     changed = ours.argmax(dim=-1) != theirs.argmax(dim=-1)
-    clipped = torch.zeros_like(changed) if limit is None else (plus.float() - minus).abs().amax(dim=-1) > limit
-    counts = torch.stack([torch.ones_like(divergence), changed.float(), clipped.float(), divergence], dim=-1)
+    counts = torch.stack([torch.ones_like(divergence), changed.float(), clipped, divergence], dim=-1)
     return torch.cat([counts, (divergence[:, None] <= bounds).float()], dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -27,8 +28,9 @@ class RuleKeeper:
     def lethe_prepared(self, adapter_id: int) -> bool:
         return self.lethe_preparing.done(adapter_id)
 
-    def lethe_register_rule(self, adapter_id: int, rule: dict[str, Any], plus_rank: int) -> None:
-        self.model_runner.get_model().register_rule(adapter_id, SlotRule(Rule(**rule), plus_rank))
+    def lethe_register_rule(self, adapter_id: int, rules: Sequence[dict[str, Any]], bounds: Sequence[int]) -> None:
+        entry = SlotRule(tuple(Rule(**rule) for rule in rules), tuple(bounds))
+        self.model_runner.get_model().register_rule(adapter_id, entry)
 
     def lethe_forget(self, adapter_id: int) -> None:
         """Forget an adapter's rule, and what was read of it in vain."""
@@ -57,6 +59,8 @@ class RuleKeeper:
         self.model_runner.profile_run()
 
 
-def rule_arguments(adapter_id: int, rule: Rule, plus_rank: int) -> tuple[int, dict[str, Any], int]:
+def rule_arguments(
+    adapter_id: int, rules: Sequence[Rule], bounds: Sequence[int]
+) -> tuple[int, list[dict[str, Any]], list[int]]:
     """Arguments of ``lethe_register_rule`` as plain values: they cross a process boundary."""
-    return adapter_id, asdict(rule), plus_rank
+    return adapter_id, [asdict(rule) for rule in rules], list(bounds)

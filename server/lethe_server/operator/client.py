@@ -159,5 +159,5 @@ def spec_of(targets: Sequence[TargetInfo], shadow: ShadowInfo | None) -> dict[st
 
 
 def answering(modules: Sequence[str]) -> dict[str, Any]:
-    """What answers: one module, several merged, or without any the large model alone."""
+    """What answers: one module, several together, or without any the large model alone."""
     return {"modules": list(modules)} if len(modules) > 1 else {"module": modules[0] if modules else BASE}

@@ -13,7 +13,7 @@ WHOLE = 100.0
 
 
 def plan_swap(refs: Sequence[str]) -> dict[str, Any]:
-    """All clients to ``refs``, several of which are merged; nothing else stays, no shadow either."""
+    """All clients to ``refs``, several of which answer together; nothing else stays, no shadow either."""
     return answering(_modules(refs))
 
 

@@ -40,7 +40,7 @@ def routes_table(routes: Iterable[RouteInfo]) -> Table:
 
 
 def together(modules: Sequence[str]) -> str:
-    """What answers: one module, several merged, or the large model alone."""
+    """What answers: one module, several together, or the large model alone."""
     return " + ".join(map(short, modules)) or "base"
 
 

@@ -37,7 +37,7 @@ ROLLBACK = """
 lethe rollback my-model --wait
 """
 
-Refs = Annotated[list[str], typer.Argument(metavar="REF...", help="A module; several are merged into one.")]
+Refs = Annotated[list[str], typer.Argument(metavar="REF...", help="A module; several answer together.")]
 
 
 @swap_app.command(cls=Command, epilog=SWAP)

@@ -20,7 +20,7 @@ from lethe_server.state.declared import (
 
 
 class AskedModules(BaseModel):
-    """One ``module``, or several ``modules`` to be merged."""
+    """One ``module``, or several ``modules`` that answer together."""
 
     model_config = ConfigDict(extra="forbid")
     module: str | None = None
@@ -48,7 +48,7 @@ class AskedShadow(AskedModules):
 
 
 class AskedRoute(BaseModel):
-    """What a public name is to stand for: a ``module``, merged ``modules``, or several weighted ``targets``."""
+    """What a public name is to stand for: a ``module``, ``modules`` together, or several weighted ``targets``."""
 
     model_config = ConfigDict(extra="forbid")
     module: str | None = None

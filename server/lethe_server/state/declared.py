@@ -15,7 +15,7 @@ from lethe_server.names import NAME_FORM, check_public_name, is_public_name
 
 MAX_HISTORY = 20  # earlier specs of a route
 MAX_TARGETS = 16
-MAX_MERGED = 16  # modules that one target merges
+MAX_MERGED = 16  # modules of one target
 Modules = tuple[str, ...]
 """Full references of modules that answer together; none: the large model alone."""
 _FULL_REF = re.compile(r"[^@/\s]+@sha256:[0-9a-f]{64}")
@@ -25,6 +25,11 @@ def _full(ref: str) -> str:
     if not _FULL_REF.fullmatch(ref):
         raise ValueError("must be name@sha256:<64 hex digits>")
     return ref
+
+
+def _sorted(refs: Modules) -> Modules:
+    """Of one order: else the same modules would be in the engine twice, under one name."""
+    return tuple(sorted(refs))
 
 
 def _public(name: str) -> str:
@@ -49,9 +54,9 @@ class Source(_Declared):
 
 
 class _Modules(_Declared):
-    """Modules that answer together: one, several to be merged, or none for the large model alone."""
+    """Modules that answer together: one, several in any order, or none for the large model alone."""
 
-    modules: tuple[Ref, ...] = Field(max_length=MAX_MERGED)
+    modules: Annotated[tuple[Ref, ...], AfterValidator(_sorted)] = Field(max_length=MAX_MERGED)
 
     @model_validator(mode="after")
     def _distinct_modules(self) -> Self:

@@ -6,12 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from lethe_offsets.pair import Rule
 from lethe_server.engine import kernels
-from lethe_server.engine.adapters import AdapterSlots, LayerAdapters
+from lethe_server.engine.adapters import AdapterSlots, LayerAdapters, SlotRule
 
 SLOTS, RANK, SIZE_IN = 4, 8, 48
 WIDTHS = [32, 16, 16]
-PLUS_RANKS = [8, 8, 5, 0]  # plus only, plus only, both lanes, minus only
+BOUNDS = {  # by lanes, of each slot
+    2: [(0, 0, 8), (0, 0, 8), (0, 3, 8), (0, 8, 8)],  # plus only, plus only, both lanes, minus only
+    4: [(0, 0, 3, 3, 3), (0, 0, 2, 2, 8), (0, 1, 3, 4, 8), (0, 0, 0, 5, 5)],  # one module, plus twice, all, minus
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,11 +23,12 @@ def _operator(tmp_path_factory: pytest.TempPathFactory) -> None:
     kernels.load(tmp_path_factory.mktemp("kernels"))
 
 
-def layer(fused: bool, dtype: torch.dtype, token_slots: list[int]) -> LayerAdapters:
+def layer(fused: bool, dtype: torch.dtype, token_slots: list[int], lanes: int = 2) -> LayerAdapters:
     """A layer with random adapters, not at the start of the weights."""
-    slots = AdapterSlots(SLOTS, RANK, max_tokens=len(token_slots) + 3, device=torch.device("cpu"), fused=fused)
-    slots.token_slots[: len(token_slots)] = torch.tensor(token_slots)
-    slots.plus_ranks.copy_(torch.tensor(PLUS_RANKS))
+    tokens, device = len(token_slots), torch.device("cpu")
+    slots = AdapterSlots(SLOTS, RANK, max_tokens=tokens + 3, device=device, fused=fused, pairs=lanes // 2)
+    slots.token_slots[:tokens] = torch.tensor(token_slots)
+    slots.bounds.copy_(torch.tensor(BOUNDS[lanes]))
     adapters = LayerAdapters(slots, 7, SIZE_IN, WIDTHS)
     slots.weights = torch.randn(7 + adapters.numel, generator=torch.Generator().manual_seed(3)).to(dtype)
     return adapters
@@ -31,16 +36,16 @@ def layer(fused: bool, dtype: torch.dtype, token_slots: list[int]) -> LayerAdapt
 
 def by_hand(adapters: LayerAdapters, y: Tensor, x: Tensor, token_slots: list[int]) -> Tensor:
     """float64, through the views that vLLM writes."""
-    out = y.double()
+    out, lanes = y.double(), adapters.slots.lanes
     a_stacked, b_stacked = adapters.views()
     for token, slot in enumerate(token_slots):
-        for lane in range(2):
-            ranks = slice(0, PLUS_RANKS[slot]) if lane == 1 else slice(PLUS_RANKS[slot], RANK)
+        for lane in range(lanes):
+            ranks, row = slice(*BOUNDS[lanes][slot][lane : lane + 2]), lanes * token + lane
             start = 0
             for a, b, width in zip(a_stacked, b_stacked, WIDTHS, strict=True):
                 if slot >= 0:
-                    hidden = a[slot, 0, ranks].double() @ x[2 * token + lane].double()
-                    out[2 * token + lane, start : start + width] += b[slot, 0, :, ranks].double() @ hidden
+                    hidden = a[slot, 0, ranks].double() @ x[row].double()
+                    out[row, start : start + width] += b[slot, 0, :, ranks].double() @ hidden
                 start += width
     return out
 
@@ -48,14 +53,15 @@ def by_hand(adapters: LayerAdapters, y: Tensor, x: Tensor, token_slots: list[int
 MIXED = [0, 0, -1, 2, 3, 1, 2, 2, 2, 2, 2, -1, 0]
 
 
+@pytest.mark.parametrize("lanes", BOUNDS)
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
     "token_slots", [[0], [-1], [2], [3], MIXED, [2] * 700 + MIXED], ids=["plus", "none", "both", "minus", "mix", "long"]
 )
-def test_each_row_gets_its_slots_adapter_on_its_lane(fused: bool, token_slots: list[int]) -> None:
-    adapters = layer(fused, torch.float32, token_slots)
-    x = torch.randn(2 * len(token_slots), SIZE_IN, generator=torch.Generator().manual_seed(0))
-    y = torch.randn(2 * len(token_slots), sum(WIDTHS), generator=torch.Generator().manual_seed(1))
+def test_each_row_gets_its_slots_adapter_on_its_lane(fused: bool, token_slots: list[int], lanes: int) -> None:
+    adapters = layer(fused, torch.float32, token_slots, lanes)
+    x = torch.randn(lanes * len(token_slots), SIZE_IN, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(lanes * len(token_slots), sum(WIDTHS), generator=torch.Generator().manual_seed(1))
     expected = by_hand(adapters, y, x, token_slots)
     before = y.clone()
     adapters.add_lora_linear(y, x)
@@ -78,6 +84,53 @@ def test_half_precision_is_summed_in_float32(dtype: torch.dtype) -> None:
     assert torch.equal(y, expected.to(dtype)) or torch.allclose(
         y.double(), expected, rtol=torch.finfo(dtype).eps, atol=1e-3
     )
+
+
+class Mapping:
+    """As much of vLLM's LoRAMapping as is read. adapters: that of each row."""
+
+    def __init__(self, *adapters: int) -> None:
+        self.index_mapping = adapters
+
+
+def test_every_row_has_the_rules_of_its_adapter_pair_by_pair() -> None:
+    slots = AdapterSlots(3, RANK, max_tokens=4, device=torch.device("cpu"), fused=False, pairs=2)
+    slots.register(7, SlotRule((Rule(strength=0.5), Rule(strength=2.0, clip=1.0)), (0, 0, 3, 4, 5)))
+    slots.register(8, SlotRule((Rule(strength=0.7),), (0, 2, 4)))
+    slots.update_metadata(Mapping(8, 0), [None, 7, 8], 3, 0)
+    assert slots.bounds.tolist() == [[0] * 5, [0, 0, 3, 4, 5], [0, 2, 4, 4, 4]]
+    (alone,) = slots.rules_of(torch.tensor([2, -1]))
+    assert (slots.pairs_used, alone.strength.tolist()[0]) == (1, pytest.approx(0.7))
+
+    slots.update_metadata(Mapping(8, 7, 0, 7), [None, 7, 8], 3, 0)
+    first, second = slots.rules_of(torch.tensor([2, 1, -1, 1]))
+    assert [rules.active.tolist() for rules in (first, second) if rules.active is not None] == [
+        [True, True, False, True],
+        [False, True, False, True],
+    ]
+    assert second.strength[[1, 3]].tolist() == [2.0, 2.0]
+    assert second.clip[[1, 3]].tolist() == [1.0, 1.0]
+
+
+def test_an_adapter_is_never_answered_with_a_part_of_its_rules() -> None:
+    """Not known yet, known while its rows are computed, forgotten."""
+    slots = AdapterSlots(1, RANK, max_tokens=4, device=torch.device("cpu"), fused=False, pairs=2)
+    slots.update_metadata(Mapping(7), [7], 1, 0)
+    (unknown,) = slots.rules_of(torch.tensor([0]))
+    assert unknown.strength.isnan().all()
+    slots.register(7, SlotRule((Rule(strength=0.5), Rule(strength=2.0)), (0, 0, 3, 4, 5)))
+    assert [float(rules.strength) for rules in slots.rules_of(torch.tensor([0]))] == [0.5, 2.0]
+    slots.forget(7)
+    (unknown,) = slots.rules_of(torch.tensor([0]))
+    assert unknown.strength.isnan().all()
+    assert slots.bounds.tolist() == [[0] * 5]
+
+
+@pytest.mark.parametrize(("rules", "bounds"), [(3, 7), (1, 5), (2, 4)])
+def test_rules_that_do_not_fit_the_lanes(rules: int, bounds: int) -> None:
+    slots = AdapterSlots(1, RANK, max_tokens=4, device=torch.device("cpu"), fused=False, pairs=2)
+    with pytest.raises(ValueError, match=f"{rules} rules and {bounds} bounds for 4 lanes"):
+        slots.register(7, SlotRule((Rule(),) * rules, (0,) * bounds))
 
 
 def test_an_unsound_weight_reaches_only_its_modules_rows() -> None:

@@ -47,6 +47,12 @@ def test_rank_beyond_what_the_engine_knows(kit: Kit, rank: int) -> None:
         prepare(spec(kit, max_module_rank=rank))
 
 
+@pytest.mark.parametrize("number", [0, 9])
+def test_offsets_of_a_request(kit: Kit, number: int) -> None:
+    with pytest.raises(InvalidInput, match=f"max_offsets_per_request: got {number}; accepted: 1 to 8"):
+        prepare(spec(kit, max_offsets_per_request=number))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -115,6 +115,12 @@ def test_a_plus_lane_of_another_shape(plus: str, said: str, models: Path) -> Non
         prepare(asked)
 
 
+def test_sums_need_one_small_model(models: Path) -> None:
+    names = (str(models / "large"), str(models / "minus"), "kit", str(models / "plus"))
+    with pytest.raises(InvalidInput, match="max_offsets_per_request: got 2; accepted: 1 beside --plus-model"):
+        prepare(EngineSpec(*names, max_offsets_per_request=2))
+
+
 def test_drafts_need_one_small_model(models: Path) -> None:
     asked = EngineSpec(str(models / "large"), str(models / "minus"), "kit", str(models / "plus"), draft_tokens=2)
     with pytest.raises(InvalidInput, match="draft_tokens: got 2; accepted: 0 beside --plus-model"):

@@ -17,7 +17,7 @@ from kit import Kit, Served, serve
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
-from reference import Lanes, Reference
+from reference import Answering, Reference
 
 pytestmark = pytest.mark.engine
 
@@ -180,7 +180,7 @@ def test_invariant_4_the_pair_sees_the_whole_context(served: Served, kit: Kit) -
     assert windowed_score(reference, lanes, prompt, tokens[0]) != pytest.approx(scores[0], abs=1e-2)
 
 
-def windowed_score(reference: Reference, lanes: Lanes | None, prompt: list[int], token: int) -> float:
+def windowed_score(reference: Reference, lanes: Answering, prompt: list[int], token: int) -> float:
     """The token's log-probability if the pair saw only the last 64 tokens."""
     from lethe_offsets.pair import RuleRows, apply_rules
 
@@ -190,8 +190,7 @@ def windowed_score(reference: Reference, lanes: Lanes | None, prompt: list[int],
         for index, model in enumerate(whole.models):
             ids = prompt if index == 0 else prompt[-64:]
             rows.append(model(input_ids=torch.tensor([ids])).logits[0, -1:].float())
-    assert whole.rule is not None
-    logits = apply_rules(*rows, RuleRows.stack([whole.rule]), whole.special_ids)
+    logits = apply_rules(*rows, RuleRows.stack(whole.rules), whole.special_ids)
     return float(logits.log_softmax(-1)[0, token])
 
 

@@ -38,7 +38,7 @@ def add(
     large = rows(seed, len(slots), 0.5) if large is None else large
     plus, minus = rows(seed + 1, len(slots)) if plus is None else plus, rows(seed + 2, len(slots), 0.2)
     taken = RuleRows.stack([CLIPPED, PLAIN]).take(index)
-    counted.add(index, large, plus, minus, apply_rules(large, plus, minus, taken, SPECIAL), taken)
+    counted.add(index, large, [(plus, minus)], apply_rules(large, plus, minus, taken, SPECIAL), [taken])
 
 
 def read(counted: Tallies) -> dict[int, Tally]:
@@ -159,7 +159,7 @@ class Mapping:
 def test_slots_used_and_evictions_follow_the_layout() -> None:
     slots = AdapterSlots(2, 4, max_tokens=4, device=torch.device("cpu"), fused=False, capacity=4)
     for adapter in (1, 2, 3):
-        slots.register(adapter, SlotRule(Rule(), 4))
+        slots.register(adapter, SlotRule((Rule(),), (0, 0, 4)))
     slots.update_metadata(Mapping(1), [1, None], 2, VOCABULARY)
     assert (slots.used, slots.evictions) == (1, 0)
     slots.update_metadata(Mapping(2), [1, 2], 2, VOCABULARY)

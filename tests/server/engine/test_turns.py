@@ -50,7 +50,7 @@ async def test_a_module_is_loaded_while_all_slots_are_busy(
     for each in traffic:
         await each.stop()
     for each, loaded in zip(traffic, busy, strict=True):
-        tokens = reference.greedy(PROMPT, lanes_of(loaded.module), LONG)
+        tokens = reference.greedy(PROMPT, lanes_of(loaded.modules[0]), LONG)
         assert all(one == tokens for one in each.answers)
     for loaded in (*busy, third):
         await engine.unload(loaded)

@@ -44,6 +44,12 @@ def test_each_change_is_a_new_generation_and_leaves_the_old_state_as_it_was(stat
     assert state.model_dump() == before
 
 
+def test_the_order_of_modules_means_nothing() -> None:
+    assert spec((B, A)) == spec((A, B))
+    with pytest.raises(ValidationError, match="targets must differ"):
+        spec((A, B), (B, A))
+
+
 @pytest.mark.parametrize(
     "change",
     [
