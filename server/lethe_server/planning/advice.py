@@ -26,6 +26,7 @@ def flags(
     found += ["--quantization", quantization] if quantization else []
     found += ["--max-model-len", str(context)]
     found += ["--max-modules-per-batch", str(pair.slots), "--max-module-rank", str(pair.rank)]
+    found += ["--max-offsets-per-request", str(pair.offsets)] if pair.offsets > 1 else []
     sequences = memory.tokens // min(TYPICAL, context)
     return [*found, "--max-num-seqs", str(max(1, sequences))] if sequences < memory.requests else found
 

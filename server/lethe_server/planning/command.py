@@ -44,6 +44,7 @@ def plan(
     ),
     max_modules: Annotated[int, typer.Option(min=1, help="Modules that one step can mix.")] = 4,
     max_rank: Annotated[int, typer.Option(min=1, help="Largest rank of a module, both lanes together.")] = 64,
+    max_offsets: Annotated[int, typer.Option(min=1, max=8, help="Modules whose offsets one answer can add.")] = 1,
     plus_model: Annotated[str | None, typer.Option(metavar="CONFIG", help="The plus lane's own model, if any.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -67,6 +68,7 @@ def plan(
             max_modules=max_modules,
             max_rank=max_rank,
             plus_model=plus_model,
+            max_offsets=max_offsets,
         )
     )
     show.print_json(made) if as_json else show.print_tables(made, Console())

@@ -33,6 +33,7 @@ class Wish:
     max_modules: int
     max_rank: int
     plus_model: str | None = None
+    max_offsets: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def _pair(wish: Wish) -> Pair:
     dtype, small_size = dtype_of(large, wish.dtype), read_size("small_model", small)
     if wish.plus_model and read_size("plus_model", read_config("plus_model", wish.plus_model)) != small_size:
         raise InvalidInput("plus_model", wish.plus_model, f"a model of the shape of {wish.small_model}")
+    if wish.plus_model and wish.max_offsets > 1:
+        raise InvalidInput("max_offsets", wish.max_offsets, "1 beside --plus-model")
     return Pair(
         large=read_size("model", large),
         small=small_size,
@@ -91,6 +94,7 @@ def _pair(wish: Wish) -> Pair:
         slots=wish.max_modules,
         rank=wish.max_rank,
         lane_weights=2 if wish.plus_model else 1,
+        offsets=wish.max_offsets,
     )
 
 

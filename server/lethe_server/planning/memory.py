@@ -13,13 +13,14 @@ BLOCK = 16  # tokens of a KV cache block
 UTILIZATION = 0.92  # vLLM's own default
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of adapter slots; vLLM knows no others
 BASE = 1.5 * GIB  # CUDA's context, captured graphs, buffers for collectives
-LANES = 2
+LANES = 2  # of each module that a request can have
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two models as they are to be served. dtype: of activations and KV cache. large_bytes, small_bytes: of a weight of
-    a layer. slots, rank: of the adapters. lane_weights: how many sets of weights the lanes have, 1 or 2."""
+    a layer. slots, rank: of the adapters. lane_weights: how many sets of weights the lanes have, 1 or 2. offsets:
+    modules that a request can have."""
 
     large: ModelSize
     small: ModelSize
@@ -29,6 +30,11 @@ class Pair:
     slots: int
     rank: int
     lane_weights: int = 1
+    offsets: int = 1
+
+    @property
+    def lanes(self) -> int:
+        return LANES * self.offsets
 
     @property
     def context(self) -> int:
@@ -48,7 +54,7 @@ class Pair:
 @dataclass(frozen=True)
 class Memory:
     """Bytes on each GPU. available: what vLLM may take. working: a rough estimate, all else is counted. large_token,
-    pair_token: of one token's KV, in the large model and in both lanes. requests: at most in one step."""
+    pair_token: of one token's KV, in the large model and in all lanes. requests: at most in one step."""
 
     available: float
     large: float
@@ -107,7 +113,7 @@ def plan_memory(pair: Pair, gpu_memory: float, gpus: int) -> Memory:
         adapters=pair.adapters / gpus,
         working=_working(pair, tokens, requests),
         large_token=token_bytes(pair.large, pair.dtype, gpus),
-        pair_token=token_bytes(pair.small, pair.dtype, gpus, LANES),
+        pair_token=token_bytes(pair.small, pair.dtype, gpus, pair.lanes),
         requests=requests,
     )
 
@@ -121,5 +127,5 @@ def step_limits(gpu_memory: float) -> tuple[int, int]:
 
 def _working(pair: Pair, tokens: int, requests: int) -> float:
     """Activations of a full step, four tensors as wide as the widest layer, and eight of the logits in 32 bits."""
-    activations = 4 * DTYPES[pair.dtype] * tokens * (pair.large.widest + LANES * pair.small.widest)
+    activations = 4 * DTYPES[pair.dtype] * tokens * (pair.large.widest + pair.lanes * pair.small.widest)
     return BASE + activations + 8 * 4 * requests * pair.large.vocabulary

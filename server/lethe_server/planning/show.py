@@ -57,7 +57,7 @@ def _memory_table(plan: Plan) -> Table:
     each = f"{memory.large_token + memory.pair_token:,} bytes each, {memory.pair_token:,} of them the pair's"
     said = {
         "large": f"{pair.large.parameters / 1e9:.2f} billion weights",
-        "small": f"{pair.small.parameters / 1e9:.2f} billion weights, once for both lanes",
+        "small": f"{pair.small.parameters / 1e9:.2f} billion weights, once for all lanes",
         "adapters": f"{pair.slots} slots of rank {pair.rank}",
         "working": "activations, logits, CUDA: a rough estimate",
         "kv_cache": f"{memory.tokens:,} tokens; {each}",
@@ -78,6 +78,7 @@ def _ratio_table(plan: Plan) -> Table:
 
 def _ratio_terms(plan: Plan) -> Text:
     """For what the table holds, and what the large model alone would hold."""
-    shown = f"an {plan.wish.gpu.upper()} at {min(SEEN, plan.context)} tokens of context, every request with a module"
+    modules = "a module" if plan.pair.offsets == 1 else f"{plan.pair.offsets} modules"
+    shown = f"an {plan.wish.gpu.upper()} at {min(SEEN, plan.context)} tokens of context, every request with {modules}"
     alone = f"The large model alone would hold {plan.memory.plain_tokens:,} tokens."
     return Text(f"The speed is arithmetic for {shown}; nothing was measured. {alone}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lethe_server.planning.memory import LANES, Pair
+from lethe_server.planning.memory import Pair
 from lethe_server.planning.precision import DTYPES
 from lethe_server.planning.sizes import ModelSize
 
@@ -33,10 +33,10 @@ DEVICES = {
 
 
 def ratio(pair: Pair, rows: int, context: int, device: Device) -> float:
-    """Plain vLLM's decode step over Lethe's, for ``rows`` rows that each see ``context`` tokens and have a module."""
+    """Plain vLLM's decode step over Lethe's, for ``rows`` rows of ``context`` tokens each that have all modules."""
     plain = _seconds(pair, pair.large, pair.large_bytes, rows, context, device)
-    small = _seconds(pair, pair.small, pair.small_bytes, LANES * rows, context, device, pair.lane_weights)
-    rules = 4 * rows * pair.large.vocabulary * FLOAT  # three logits are read, one is written
+    small = _seconds(pair, pair.small, pair.small_bytes, pair.lanes * rows, context, device, pair.lane_weights)
+    rules = (pair.lanes + 2) * rows * pair.large.vocabulary * FLOAT  # all models' logits are read, one is written
     return plain / (plain + small + (pair.adapters + rules) / device.bandwidth)
 
 

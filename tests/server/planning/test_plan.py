@@ -114,6 +114,17 @@ def test_a_plus_lane_of_its_own_is_a_second_small_model(folder: Path) -> None:
     assert "plus_model: got" in str(result.exception)
 
 
+def test_each_further_offset_is_two_more_lanes(folder: Path) -> None:
+    one, three = plan(folder), plan(folder, "--max-offsets", "3")
+    assert three["kv_bytes_per_token"]["pair"] == 3 * one["kv_bytes_per_token"]["pair"]
+    assert three["bytes_per_gpu"]["small"] == one["bytes_per_gpu"]["small"]
+    assert three["ratio_to_plain"]["32"] < one["ratio_to_plain"]["32"]
+    assert three["flags"][-2:] == ["--max-offsets-per-request", "3"]
+    assert "max_offsets: got 2" in str(
+        run(folder, "--max-offsets", "2", "--plus-model", str(folder / "small")).exception
+    )
+
+
 def test_experts_are_held_whole_and_read_in_part(folder: Path) -> None:
     experts = {"num_experts": 16, "num_experts_per_tok": 2, "moe_intermediate_size": 256, "head_dim": 64}
     kind = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "decoder_sparse_step": 1}
