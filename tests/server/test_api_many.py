@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 import tiny
+from engine_requests import lanes_of
 from kit import Kit
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
@@ -48,7 +49,8 @@ def server(kit: Kit, modules: list[Module], tmp_path_factory: pytest.TempPathFac
     routes = {module.name: RouteSpec(targets=(Target(modules=(module.ref,)),)) for module in modules}
     store.write(DeclaredState(generation=1, catalog=catalog, routes=routes))
     arguments = ["--state-dir", str(folder / "state"), "--max-resident-modules", str(NUM_RESIDENT)]
-    with serving(folder, kit, [*arguments, "--max-modules-per-batch", "8"]) as running:
+    arguments += ["--max-modules-per-batch", "8", "--max-offsets-per-request", "2"]
+    with serving(folder, kit, arguments) as running:
         yield running
 
 
@@ -89,3 +91,25 @@ async def test_all_residents_at_once(server: Server, modules: list[Module]) -> N
     expected = dict(await answers(server, together, 1))
     assert dict(await answers(server, together, NUM_RESIDENT)) == expected
     assert expected.keys() == {module.ref for module in together}
+
+
+def test_two_of_them_on_one_route_are_the_sum_of_their_offsets(server: Server, kit: Kit, modules: list[Module]) -> None:
+    prompt, two = "Where was Marta Lindqvist born?", modules[:2]
+    ids = server.post("/tokenize", {"model": two[0].name, "prompt": prompt})["tokens"]
+    asked = {"prompt": prompt, "max_tokens": 12, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
+    found = []
+    with server.http(ADMIN_KEY) as http:
+        assert http.put("/admin/routes/two", json={"modules": [each.ref for each in two[::-1]]}).is_success
+        for model, headers in (("two", {}), ("two", {"X-Lethe-Strength": "0.5"}), (two[0].name, {}), (two[1].name, {})):
+            answer = http.post("/v1/completions", json={**asked, "model": model}, headers=headers)
+            found.append((answer.headers["x-lethe-module"], answer.json()["choices"][0]["token_ids"]))
+        refused = http.put("/admin/routes/two", json={"modules": [each.ref for each in modules[:3]]})
+    joined = "+".join(sorted(each.ref for each in two))
+    reference = kit.reference()
+    summed, halved = ([lanes_of(each, **rule) for each in two] for rule in ({}, {"strength": 0.5}))
+    expected = [(joined, summed), (joined, halved), *((each.ref, lanes_of(each)) for each in two)]
+    assert found == [(ref, reference.greedy(ids, lanes, 12)) for ref, lanes in expected]
+    assert len({tuple(tokens) for _, tokens in found}) == 4
+    assert server.metric('lethe_offset_refused_rows_total{module="m0+m1"}') == 0
+    assert refused.status_code == 422
+    assert "modules: got 3; accepted: at most 2" in refused.json()["error"]["message"]

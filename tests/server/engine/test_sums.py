@@ -21,12 +21,12 @@ from lethe_server.engine.probe import ProbeFailed
 from lethe_server.engine.service import LoadedModule, OffsetEngine
 from on_demand import EVERYTHING, on_demand
 
-KINDS = (None, "plain", "both", "plain+second", "plain+clipped", "both+second", "plain+ranked", "both+ranked")
+KINDS = (None, "plain+second", "both", "plain+clipped", "plain", "both+second", "both+ranked", "plain+ranked")
 TOLERANCE = 1e-4  # nats
 LAYOUTS: dict[str, dict[str, Any]] = {
     "compiled": {"enforce_eager": False},
     "eager": {},
-    "too small a cache": {"num_gpu_blocks_override": 16},
+    "too small a cache": {"num_gpu_blocks_override": 10},
     "tensor parallel": {"tensor_parallel_size": 2},
 }
 ALWAYS = ("compiled",)
@@ -68,18 +68,18 @@ async def load_all(engine: OffsetEngine, kit: Kit) -> dict[str | None, LoadedMod
 
 
 async def test_exact_in_one_batch(engine: OffsetEngine, more: Kit) -> None:
-    """Seven adapters in two slots; the same prompts for every kind, and once more where their keys are cached."""
+    """Seven adapters in two slots; the same prompts for every kind, and some once more where their keys are cached."""
     reference, loaded = more.reference(), await load_all(engine, more)
-    prompts = [prompt for prompt in random_prompts((20, 130)) for _ in KINDS]
+    prompts = [prompt for prompt in random_prompts((20, 120)) for _ in KINDS]
     kinds = list(KINDS) * 2
-    for _ in range(2):
-        outputs = await ask_all(engine, prompts, [loaded[kind] for kind in kinds])
-        for output, prompt, kind in zip(outputs, prompts, kinds, strict=True):
-            assert largest_difference(output, prompt, reference, more, kind) < TOLERANCE, kind
+    outputs = await ask_all(engine, prompts, [loaded[kind] for kind in kinds])
+    for output, prompt, kind in zip(outputs, prompts, kinds, strict=True):
+        assert largest_difference(output, prompt, reference, more, kind) < TOLERANCE, kind
     assert len({tuple(output.outputs[0].token_ids) for output in outputs[: len(KINDS)]}) == len(KINDS)
-    for kind in KINDS:
+    for kind in KINDS[1::2]:
+        expected = reference.greedy(PROMPT, more.lanes(kind), NUM_TOKENS)
         for _ in range(2):  # without scored prompts, which find no cache
-            assert await answer(engine, loaded[kind]) == reference.greedy(PROMPT, more.lanes(kind), NUM_TOKENS), kind
+            assert await answer(engine, loaded[kind]) == expected, kind
     for one in filter(None, loaded.values()):
         await engine.unload(one)
     assert await engine.client.list_loras() == []
