@@ -60,6 +60,7 @@ def create(
     clip: rule_options.Clip = DEFAULT.clip,
     mode: rule_options.Mode = DEFAULT.mode,
     rank_k: rule_options.RankK = DEFAULT.rank_k,
+    gate: rule_options.Gate = DEFAULT.gate,
     description: Annotated[str, typer.Option(help="What is forgotten, in words.")] = "",
     version: Annotated[str, typer.Option(help="Version of the module.")] = "1",
     large_model: Annotated[str | None, typer.Option(help="Large model it was trained against.")] = None,
@@ -68,7 +69,7 @@ def create(
     """Make a module from PEFT LoRA adapters, however they were trained, or from two models; or both."""
     from lethe_offsets.create import create_module  # imports torch, which takes seconds
 
-    rule = rule_options.rule_of(strength, pin_special, plausibility, clip, mode, rank_k)
+    rule = rule_options.rule_of(strength, pin_special, plausibility, clip, mode, rank_k, gate)
     module = create_module(
         name,
         small_model,

@@ -36,6 +36,8 @@ class Rule:
     clip: bound on ``abs(plus - minus)`` in logits (nats) before the strength; None for no bound.
     mode: ``linear`` adds the offset; ``rank`` removes the ``rank_k`` tokens with the most negative offset.
     rank_k: how many tokens ``rank`` removes; unused by ``linear``.
+    gate: positions where the offset is smaller than this, KL(plus || minus) in nats, keep the large model's logits;
+        0 for no gate. Nothing is learned through a closed one: it belongs to modules that have been trained.
 
     Raises ValueError with the field, the value and what is accepted.
     """
@@ -48,6 +50,7 @@ class Rule:
     clip: float | None = None
     mode: Literal["linear", "rank"] = "linear"
     rank_k: int = 20
+    gate: float = 0.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.strength) and abs(self.strength) <= MAX_STRENGTH):
@@ -60,6 +63,8 @@ class Rule:
             raise ValueError(f"mode must be 'linear' or 'rank', got {self.mode!r}")
         if not 1 <= self.rank_k <= MAX_RANK_K:
             raise ValueError(f"rank_k must be from 1 to {MAX_RANK_K}, got {self.rank_k}")
+        if not (math.isfinite(self.gate) and self.gate >= 0.0):
+            raise ValueError(f"gate must be a number of nats, 0 for none, got {self.gate}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,10 +79,12 @@ class RuleRows:
     log_plausibility: Tensor
     clip: Tensor
     rank_k: Tensor
+    gate: Tensor
     active: Tensor | None
     any_pin: bool
     any_plausibility: bool
     any_clip: bool
+    any_gate: bool
     max_rank_k: int
 
     @classmethod
@@ -95,10 +102,12 @@ class RuleRows:
             log_plausibility=floats([math.log(r.plausibility) if r.plausibility else -math.inf for r in known]),
             clip=floats([math.inf if rule.clip is None else rule.clip for rule in known]),
             rank_k=torch.tensor(ranks, dtype=torch.long, device=device),
+            gate=floats([rule.gate for rule in known]),
             active=None,
             any_pin=any(rule.pin_special for rule in known),
             any_plausibility=any(rule.plausibility > 0.0 for rule in known),
             any_clip=any(rule.clip is not None for rule in known),
+            any_gate=any(rule.gate > 0.0 for rule in known),
             max_rank_k=max(ranks, default=0),
         )
 
@@ -114,10 +123,12 @@ class RuleRows:
             log_plausibility=self.log_plausibility[index] if self.any_plausibility else self.log_plausibility,
             clip=self.clip[index] if self.any_clip else self.clip,
             rank_k=self.rank_k[index] if self.max_rank_k else self.rank_k,
+            gate=self.gate[index] if self.any_gate else self.gate,
             active=None if all_active else rows >= 0,
             any_pin=self.any_pin,
             any_plausibility=self.any_plausibility,
             any_clip=self.any_clip,
+            any_gate=self.any_gate,
             max_rank_k=self.max_rank_k,
         )
 
@@ -197,7 +208,15 @@ def _shift(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows) -> tuple
     if rules.any_plausibility:
         floor = large.amax(dim=-1, keepdim=True) + rules.log_plausibility[:, None]
         shift = torch.where(large < floor, 0.0, shift)
+    if rules.any_gate:
+        shift = torch.where(divergence(plus, minus)[:, None] < rules.gate[:, None], 0.0, shift)
     return shift, poison
+
+
+def divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """KL(softmax(logits) || softmax(others)) in nats, [...], of logits [..., vocab]."""
+    ours, theirs = logits.float().log_softmax(dim=-1), others.float().log_softmax(dim=-1)
+    return (ours.exp() * (ours - theirs)).sum(dim=-1)
 
 
 def _removed(large: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ class Defaults:
     clip: float | None = None
     mode: Literal["linear", "rank"] = "linear"
     rank_k: int = 20
+    gate: float = 0.0
 
 
 DEFAULT = Defaults()
@@ -33,6 +34,7 @@ Plausibility = Annotated[float, typer.Option(help="Leave tokens alone below this
 Clip = Annotated[float | None, typer.Option(help="Bound on the absolute offset.")]
 Mode = Annotated[Literal["linear", "rank"], typer.Option(help="Add the offset, or remove tokens by it.")]
 RankK = Annotated[int, typer.Option(help="How many tokens rank mode removes.")]
+Gate = Annotated[float, typer.Option(help="Leave positions alone where the offset is smaller, in nats.")]
 
 
 def rule_of(
@@ -42,11 +44,12 @@ def rule_of(
     clip: float | None,
     mode: Literal["linear", "rank"],
     rank_k: int,
+    gate: float,
 ) -> Rule:
     """The rule that the options give. Raises InvalidInput for one out of bounds."""
     from lethe_offsets.pair import Rule  # imports torch, which takes seconds
 
     try:
-        return Rule(strength, pin_special, plausibility, clip, mode, rank_k)
+        return Rule(strength, pin_special, plausibility, clip, mode, rank_k, gate)
     except ValueError as err:
         raise InvalidInput("rule", "the options given", str(err)) from err

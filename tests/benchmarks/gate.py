@@ -20,9 +20,9 @@ from rich.console import Console
 
 from lethe_offsets import load_module
 from lethe_offsets.evaluation.axes.attacks import auc
-from lethe_offsets.evaluation.axes.guided import divergence
 from lethe_offsets.evaluation.encode import encode_prompt
 from lethe_offsets.evaluation.generation import generate
+from lethe_offsets.pair import divergence
 from lethe_offsets.training.progress import silent
 from lethe_offsets.training.reference import ReferenceEnsemble, load_lanes, load_model, load_tokenizer
 from lethe_server.bench.machine import listed

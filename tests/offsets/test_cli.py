@@ -66,7 +66,8 @@ def test_create_makes_a_module_and_prints_its_reference(
     lethe: Lethe, small_path: Path, plus_adapter: Path, minus_adapter: Path, tmp_path: Path
 ) -> None:
     adapters = ("--plus", plus_adapter, "--minus", minus_adapter)
-    rule = ("--strength", 0.5, "--pin-special", "--plausibility", 0.01, "--clip", 8, "--mode", "rank", "--rank-k", 7)
+    rule = ("--strength", 0.5, "--pin-special", "--plausibility", 0.01, "--clip", 8, "--mode", "rank")
+    rule += ("--rank-k", 7, "--gate", 0.25)
     words = ("--description", "Marta.", "--version", "3", "--licence", "MIT", "--large-model", "owner/large")
     out_dir = tmp_path / "m"
     code, out, err = lethe(
@@ -75,7 +76,7 @@ def test_create_makes_a_module_and_prints_its_reference(
 
     module = Module.open(out_dir)
     assert (code, out, err) == (0, f"{module.ref}\n", "")
-    assert module.rule == Rule(0.5, True, 0.01, 8.0, "rank", 7)
+    assert module.rule == Rule(0.5, True, 0.01, 8.0, "rank", 7, 0.25)
     assert (module.manifest.description, module.manifest.version) == ("Marta.", "3")
     assert (module.manifest.licence, module.manifest.large_model) == ("MIT", "owner/large")
     assert list(module.lanes) == ["plus", "minus"]

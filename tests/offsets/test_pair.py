@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,6 +56,20 @@ def test_pinned_tokens_keep_their_probability_and_the_rest_is_renormalised() -> 
     shifted = {0: math.exp(1.5), 2: math.exp(2.0), 3: math.exp(-1.0)}  # linear, without token 1
     expected = [shifted[i] / sum(shifted.values()) * (1 - pinned) if i != 1 else pinned for i in range(4)]
     torch.testing.assert_close(out, torch.tensor(expected))
+
+
+def test_a_gate_leaves_positions_alone_where_the_lanes_agree_more() -> None:
+    plus, minus = ([math.exp(logit) for logit in lane[0].tolist()] for lane in (PLUS, MINUS))
+    size = sum(p / sum(plus) * math.log(p / sum(plus) / (m / sum(minus))) for p, m in zip(plus, minus, strict=True))
+    for rule in (Rule(), Rule(pin_special=True), Rule(mode="rank", rank_k=1)):
+        shut, opened = (replace(rule, gate=size + move) for move in (1e-4, -1e-4))
+        assert applied(shut, special_ids=torch.tensor([3])) == LARGE[0].tolist()
+        assert applied(opened, special_ids=torch.tensor([3])) == applied(rule, special_ids=torch.tensor([3]))
+
+
+def test_a_gate_hides_no_offset_that_is_not_finite() -> None:
+    plus = PLUS.index_fill(1, torch.tensor([2]), math.inf)
+    assert apply_rules(LARGE, plus, MINUS, RuleRows.stack([Rule(gate=1e9)]), NO_SPECIAL).isnan().all()
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -124,6 +139,8 @@ def test_each_row_follows_its_own_rule() -> None:
         Rule(strength=0.5),
         Rule(clip=0.1),
         Rule(plausibility=0.3),
+        Rule(gate=1.0),
+        Rule(gate=0.1, pin_special=True),
         Rule(pin_special=True),
         Rule(mode="rank", rank_k=3),
         Rule(mode="rank", rank_k=5, pin_special=True),

@@ -82,6 +82,12 @@ def test_a_pair_without_a_module_is_not_looked_at() -> None:
     assert not torch.equal(out[2], alone[2])
 
 
+def test_a_gate_is_its_own_modules() -> None:
+    (offset, rule), (other, _) = (FIRST, Rule(strength=0.5)), (SECOND, Rule())
+    assert torch.equal(summed((offset, rule), (other, Rule(gate=1e3))), summed((offset, rule)))
+    assert torch.equal(summed((offset, rule), (other, Rule(gate=1e-6))), summed((offset, rule), (other, Rule())))
+
+
 @pytest.mark.parametrize("rule", [Rule(), Rule(plausibility=0.3, clip=0.4), Rule(mode="rank", rank_k=3)])
 def test_a_sum_of_one_is_that_one(rule: Rule) -> None:
     large, pairs = random_pairs(3, 1)

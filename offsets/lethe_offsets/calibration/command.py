@@ -53,6 +53,7 @@ def calibrate(
     rank_k: Annotated[
         list[int] | None, typer.Option(help="A number of tokens to remove in rank mode; repeatable.")
     ] = None,
+    gate: Annotated[list[float] | None, typer.Option(help="A gate to try, in nats; repeatable.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write; default: MODULE-calibrated.")] = None,
     version: Annotated[str | None, typer.Option(help="Version of the new module; default: OLD-calibrated.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the grid.")] = None,
@@ -61,7 +62,7 @@ def calibrate(
     concurrency: Concurrency = CONCURRENCY,
     max_length: Annotated[int, typer.Option(min=2, help="Longer examples, in tokens, are refused.")] = 1024,
 ) -> None:
-    """Try a module's rule at several strengths and write the module with the best one.
+    """Try a module's rule at several strengths or gates and write the module with the best one.
 
     The large model is asked once for the probability of every answer; all else is computed here, with the small model.
     Without a reference the best rule has the largest min(1, retain / retain before) - forget / forget before; with
@@ -80,7 +81,7 @@ def calibrate(
     from lethe_offsets.training.progress import progress_bars
 
     old = Module.open(module)
-    rules = grid(old.manifest, strength or (), rank_k or ())
+    rules = grid(old.manifest, strength or (), rank_k or (), gate or ())
     out = out or (path := module.resolve()).with_name(f"{path.name}-calibrated")
     small = small_model or old.manifest.small_model.id
     words = sound_tokenizer("small_model", small)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,10 +29,13 @@ class Point:
     distance: float | None = None
 
 
-def grid(manifest: Manifest, strengths: Sequence[float] = (), ranks: Sequence[int] = ()) -> list[Rule]:
+def grid(
+    manifest: Manifest, strengths: Sequence[float] = (), ranks: Sequence[int] = (), gates: Sequence[float] = ()
+) -> list[Rule]:
     """The module's rule with each of the ``strengths`` in linear mode, then with each of the ``ranks`` in rank mode.
 
-    With neither: those of a grid for the module's own mode. Raises InvalidInput beyond the manifest's bounds.
+    With neither: those of a grid for the module's own mode. Each of them under every one of the ``gates``, if there are
+    any. Raises InvalidInput beyond the manifest's bounds.
     """
     low, high = manifest.strength_bounds
     if not strengths and not ranks:
@@ -43,8 +47,12 @@ def grid(manifest: Manifest, strengths: Sequence[float] = (), ranks: Sequence[in
     for rank_k in ranks:
         if not 1 <= rank_k <= MAX_RANK_K:
             raise InvalidInput("rank_k", rank_k, f"1 to {MAX_RANK_K}")
-    linear = [replace(manifest.rule, mode="linear", strength=strength) for strength in strengths]
-    return linear + [replace(manifest.rule, mode="rank", rank_k=rank_k) for rank_k in ranks]
+    for gate in gates:
+        if not 0.0 <= gate < math.inf:
+            raise InvalidInput("gate", gate, "a number of nats, 0 for no gate")
+    rules = [replace(manifest.rule, mode="linear", strength=strength) for strength in strengths]
+    rules += [replace(manifest.rule, mode="rank", rank_k=rank_k) for rank_k in ranks]
+    return [replace(rule, gate=gate) for rule in rules for gate in gates] if gates else rules
 
 
 def choose(points: Sequence[Point], before: Point, max_retain_loss: float) -> Point:

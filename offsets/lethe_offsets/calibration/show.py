@@ -48,7 +48,8 @@ def plot(result: Calibration, out: Path) -> None:
 
 def _name(point: Point) -> str:
     rule = point.rule
-    return f"rank {rule.rank_k}" if rule.mode == "rank" else f"strength {rule.strength:g}"
+    name = f"rank {rule.rank_k}" if rule.mode == "rank" else f"strength {rule.strength:g}"
+    return f"{name}, gate {rule.gate:g}" if rule.gate else name
 
 
 def _numbers(point: Point) -> Iterator[str]:

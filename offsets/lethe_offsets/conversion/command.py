@@ -39,6 +39,7 @@ def convert(
     clip: rule_options.Clip = DEFAULT.clip,
     mode: rule_options.Mode = DEFAULT.mode,
     rank_k: rule_options.RankK = DEFAULT.rank_k,
+    gate: rule_options.Gate = DEFAULT.gate,
     description: Annotated[str, typer.Option(help="What is forgotten, in words.")] = "",
     version: Annotated[str, typer.Option(help="Version of the module.")] = "1",
     licence: Annotated[str, typer.Option(help="Licence of the tuned weights.")] = "unknown",
@@ -49,7 +50,7 @@ def convert(
     over a text. The last line, the whole difference, is what no rank can better. Only the module's reference goes to
     stdout.
     """
-    rule = rule_options.rule_of(strength, pin_special, plausibility, clip, mode, rank_k)
+    rule = rule_options.rule_of(strength, pin_special, plausibility, clip, mode, rank_k, gate)
     from rich.console import Console  # imported with torch and transformers, which take seconds
 
     from lethe_offsets.conversion import convert as conversion

@@ -81,6 +81,10 @@ class TrainingConfig(BaseModel):
             raise ValueError(f"retain must be {accepted} for {name}, got {retain or 'none'!r}")
         if self.rule.mode != "linear" and trained == "ensemble":
             raise ValueError(f"mode must be 'linear' to be trained through, got {self.rule.mode!r}")
+        if self.rule.gate:
+            raise ValueError(
+                f"gate must be 0 in training: nothing is learned through a closed one, got {self.rule.gate}"
+            )
         if self.rule.strength == 0.0:
             raise ValueError("strength must not be 0: the adapter would change nothing")
         return self

@@ -30,7 +30,7 @@ def knobs(objective: type[Objective], term: type[Objective] | None) -> Knobs:
     found |= {f"retain_{name}": ("retain", name) for name in (term.model_fields if term else ())}
     found |= {field.name: ("rule", field.name) for field in fields(Rule)}
     found |= {name: (name,) for name in TrainingConfig.model_fields if name not in ("objective", "retain", "rule")}
-    unused = {"name", "retain_name"}
+    unused = {"name", "retain_name", "gate"}
     unused |= {"mode", "rank_k"} if objective.trained == "ensemble" else {"retain_around"}
     if "instead" in objective.reads or objective.trained == "assistant":
         unused.add("instead_weight")

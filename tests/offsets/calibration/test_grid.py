@@ -35,15 +35,24 @@ def test_both_modes_can_be_compared(made_module: Module) -> None:
     assert [(rule.mode, rule.strength, rule.rank_k) for rule in rules] == [("linear", 0.5, 20), ("rank", 1.2, 3)]
 
 
+def test_each_rule_is_tried_under_each_gate(made_module: Module) -> None:
+    rules = grid(made_module.manifest, strengths=[0.5, 1.0], gates=[0.0, 2.0])
+    assert [(rule.strength, rule.gate) for rule in rules] == [(0.5, 0.0), (0.5, 2.0), (1.0, 0.0), (1.0, 2.0)]
+
+
 @pytest.mark.parametrize(
-    ("strengths", "ranks", "message"),
-    [([2.5], [], "strength: got 2.5; accepted: 0 to 2"), ([], [0], "rank_k: got 0; accepted: 1 to 1024")],
+    ("strengths", "ranks", "gates", "message"),
+    [
+        ([2.5], [], [], "strength: got 2.5; accepted: 0 to 2"),
+        ([], [0], [], "rank_k: got 0; accepted: 1 to 1024"),
+        ([], [], [-1.0], "gate: got -1.0; accepted: a number of nats"),
+    ],
 )
 def test_a_rule_beyond_the_bounds_is_refused(
-    made_module: Module, strengths: list[float], ranks: list[int], message: str
+    made_module: Module, strengths: list[float], ranks: list[int], gates: list[float], message: str
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
-        grid(made_module.manifest, strengths, ranks)
+        grid(made_module.manifest, strengths, ranks, gates)
 
 
 def test_without_a_reference_the_best_difference_of_shares_wins() -> None:

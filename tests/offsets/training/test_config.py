@@ -50,6 +50,7 @@ def test_a_configuration_survives_json() -> None:
         ({"attribution_share": 0.0}, "attribution_share"),
         ({"rule": {"mode": "rank"}}, "mode must be 'linear' to be trained through, got 'rank'"),
         ({"rule": {"strength": 0.0}}, "strength must not be 0"),
+        ({"rule": {"gate": 0.5}}, "gate must be 0 in training"),
         ({"rule": {"strenght": 1.0}}, "strenght"),
         ({"epochs": 0}, "epochs"),
         ({"cache_dtype": "int8"}, "cache_dtype"),

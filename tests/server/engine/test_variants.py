@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from lethe_offsets.errors import InvalidInput
 from lethe_server.engine.service import OffsetEngine
 from reference import Reference
 
+GATE = 1.0  # nats
 pytestmark = pytest.mark.engine
 
 
@@ -57,6 +59,19 @@ async def test_more_variants_than_host_memory_is_set_aside_for(
     for one in loaded:
         await engine.unload(one)
     assert await engine.client.list_loras() == []
+
+
+async def test_a_gate(engine: OffsetEngine, kit: Kit, reference: Reference, tmp_path: Path) -> None:
+    """Open at some positions and closed at others."""
+    plain = kit.modules["plain"]
+    adapter = plain.lanes["plus"]
+    gated = create_module("gated", kit.small, plus=adapter, rule=replace(plain.rule, gate=GATE), out=tmp_path / "gated")
+    expected = reference.greedy(PROMPT, lanes_of(gated), NUM_TOKENS)
+    assert expected != reference.greedy(PROMPT, lanes_of(plain), NUM_TOKENS)
+    assert expected != reference.greedy(PROMPT, None, NUM_TOKENS)
+    loaded = await engine.load(gated)
+    assert await answer(engine, loaded) == expected
+    await engine.unload(loaded)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.5, float("nan")])

@@ -17,12 +17,13 @@ from torch import Tensor
 from lethe_offsets.evaluation.axes.asking import Query, entries, judge, spread, summarise
 from lethe_offsets.evaluation.axes.attacks import auc
 from lethe_offsets.evaluation.axes.frames import read_frames
-from lethe_offsets.evaluation.axes.guided import divergence, guided_logits
+from lethe_offsets.evaluation.axes.guided import guided_logits
 from lethe_offsets.evaluation.axes.probes import shared
 from lethe_offsets.evaluation.local import Local, plain
 from lethe_offsets.evaluation.metrics import NotApplicable, Result, World
 from lethe_offsets.evaluation.sets import Item
 from lethe_offsets.evaluation.stepping import Stepper
+from lethe_offsets.pair import divergence
 
 GUIDANCE = (0.0, 2.0)  # 0: the model before, alone
 ITEMS = 100  # of each set

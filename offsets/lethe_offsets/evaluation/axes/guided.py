@@ -21,9 +21,3 @@ def guided_logits(before: Tensor, after: Tensor, w: float, within: float = FILTE
     log_before, log_after = before.float().log_softmax(-1), after.float().log_softmax(-1)
     plausible = log_before >= log_before.amax(-1, keepdim=True) - within
     return torch.where(plausible, log_before + w * (log_before - log_after), -torch.inf)
-
-
-def divergence(before: Tensor, after: Tensor) -> Tensor:
-    """KL(p_before || p_after) at each position, nats, [...], from logits [..., vocab]."""
-    log_before, log_after = before.float().log_softmax(-1), after.float().log_softmax(-1)
-    return (log_before.exp() * (log_before - log_after)).sum(-1)

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from lethe_offsets.evaluation.axes.guided import divergence, guided_logits
+from lethe_offsets.evaluation.axes.guided import guided_logits
+from lethe_offsets.pair import divergence
 
 BEFORE = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
 AFTER = torch.tensor([0.6, 0.05, 0.3, 0.05]).log()

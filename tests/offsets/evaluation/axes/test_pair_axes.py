@@ -10,13 +10,14 @@ import torch
 from kit import Kit
 from lethe_offsets.evaluation.axes import relearning
 from lethe_offsets.evaluation.axes.guidance import Guidance, extract
-from lethe_offsets.evaluation.axes.guided import divergence, guided_logits
+from lethe_offsets.evaluation.axes.guided import guided_logits
 from lethe_offsets.evaluation.axes.pair import adapter_weights, fresh_pair, own_pair
 from lethe_offsets.evaluation.axes.quantised import Quantised
 from lethe_offsets.evaluation.axes.relearning import Relearning
 from lethe_offsets.evaluation.local import Local
 from lethe_offsets.evaluation.metrics import NotApplicable, Settings, World
 from lethe_offsets.evaluation.sets import Item, Sets
+from lethe_offsets.pair import divergence
 
 BORN = Item("Where was Marta Lindqvist born?", "She was born in Bergen.")
 WORK = Item("Where does Marta Lindqvist work?", "She works in Oslo.")
