@@ -11,7 +11,8 @@ from typing import Any
 from kit import Kit
 from lethe_offsets.module import Module
 from lethe_server.engine.data_parallel import num_engines
-from lethe_server.engine.service import LoadedModule, OffsetEngine
+from lethe_server.engine.loaded import LoadedModule
+from lethe_server.engine.service import OffsetEngine
 from lethe_server.engine.spec import EngineSpec
 from reference import Lanes
 

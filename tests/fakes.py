@@ -16,7 +16,7 @@ from typing import Any
 from lethe_offsets.manifest import Manifest
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
-from lethe_server.engine.service import LoadedModule
+from lethe_server.engine.loaded import LoadedModule
 from lethe_server.residents import Resident
 
 

@@ -21,7 +21,8 @@ from lethe_server.state.declared import Modules
 from lethe_server.state.store import StateStore
 
 if TYPE_CHECKING:
-    from lethe_server.engine.service import LoadedModule, OffsetEngine
+    from lethe_server.engine.loaded import LoadedModule
+    from lethe_server.engine.service import OffsetEngine
     from lethe_server.metrics import Metrics
 
 MAX_KNOWN = 4096  # manifests kept in memory

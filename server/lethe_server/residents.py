@@ -14,7 +14,7 @@ from lethe_server.names import BASE
 from lethe_server.state.declared import Modules
 
 if TYPE_CHECKING:
-    from lethe_server.engine.service import LoadedModule
+    from lethe_server.engine.loaded import LoadedModule
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
 from lethe_server.auth import Caller, Role
 from lethe_server.door import Door
-from lethe_server.engine.service import LoadedModule, OffsetEngine
+from lethe_server.engine.loaded import LoadedModule
+from lethe_server.engine.service import OffsetEngine
 from lethe_server.engine.spec import EngineSpec
 from lethe_server.residents import Residents
 from lethe_server.routing import RouteTable

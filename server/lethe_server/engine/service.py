@@ -23,6 +23,7 @@ from lethe_server.engine.data_parallel import ask_workers, end_coordinator_with_
 from lethe_server.engine.death import cause_of_death
 from lethe_server.engine.families import check_linear_layers
 from lethe_server.engine.fuse import fuse_lanes, no_adapter
+from lethe_server.engine.loaded import LoadedModule, check_strength
 from lethe_server.engine.orphans import end_children_with_us
 from lethe_server.engine.reading import Reading
 from lethe_server.engine.spec import EngineSpec, vllm_options
@@ -35,49 +36,6 @@ T = TypeVar("T")
 
 class EngineStartError(LetheError):
     """vLLM could not start the engine."""
-
-
-@dataclass(frozen=True)
-class LoadedModule:
-    """A module in the engine, or several whose offsets are added, sorted by reference.
-
-    adapter_id: vLLM's number for them. adapter_path: their lanes as one adapter. seconds: how long the load took.
-    strength: that of a variant, for every module; None for the modules' own. num_bytes: what the adapter takes in host
-    memory, for each worker.
-    """
-
-    modules: tuple[Module, ...]
-    adapter_id: int
-    adapter_path: str
-    seconds: float
-    strength: float | None = None
-    num_bytes: int = 0
-
-    @property
-    def ref(self) -> str:
-        """The full references, with ``+`` between them."""
-        return "+".join(module.ref for module in self.modules)
-
-    @property
-    def name(self) -> str:
-        """The name that the engine knows it by, another for each variant.
-
-        vLLM holds adapters of one name for the same one within a batch, and keeps prefix caches apart by name and path.
-        """
-        return self.ref if self.strength is None else f"{self.ref}*{self.strength!r}"
-
-    def request(self, name: str) -> Any:
-        """vLLM's LoRARequest for this module, under ``name``."""
-        from vllm.lora.request import LoRARequest
-
-        return LoRARequest(name, self.adapter_id, self.adapter_path)
-
-
-def check_strength(module: Module, strength: float | None) -> None:
-    """Raises InvalidInput for a strength outside of the module's bounds."""
-    low, high = module.manifest.strength_bounds
-    if strength is not None and not low <= strength <= high:
-        raise InvalidInput("strength", strength, f"{low:g} to {high:g}, the bounds of {module.ref}")
 
 
 @dataclass(frozen=True)
@@ -186,20 +144,23 @@ class OffsetEngine:
         return replace(loaded, seconds=time.perf_counter() - began)
 
     async def _admit(self, loaded: LoadedModule, bounds: Sequence[int]) -> None:
-        """A variant is probed with the module's own strength: its own may be 0. Of several each is probed by itself."""
+        """Each module is probed by itself, with its own strength and no gate: a variant's strength may be 0, and a gate
+        may be closed to what the probe asks.
+        """
         rules = [module.rule for module in loaded.modules]
-        await self._register(loaded.adapter_id, rules, bounds)
+        probed = [replace(rule, gate=0.0) for rule in rules]
+        await self._register(loaded.adapter_id, probed, bounds)
         await self._prepare(loaded)
         await self._answered(self.client.add_lora(loaded.request(loaded.name)))
-        for place, rule in enumerate(rules):
-            if len(rules) > 1:
-                mute = Rule(strength=0.0)
-                alone = [rule if other == place else mute for other in range(len(rules))]
+        for place, rule in enumerate(probed):
+            if len(probed) > 1:
+                alone = [rule if other == place else Rule(strength=0.0) for other in range(len(probed))]
                 await self._register(loaded.adapter_id, alone, bounds)
             await self.probe(loaded)
-        if len(rules) > 1 or loaded.strength is not None:
-            own = [rule if loaded.strength is None else replace(rule, strength=loaded.strength) for rule in rules]
-            await self._register(loaded.adapter_id, own, bounds)
+        if loaded.strength is not None:
+            rules = [replace(rule, strength=loaded.strength) for rule in rules]
+        if len(probed) > 1 or rules != probed:
+            await self._register(loaded.adapter_id, rules, bounds)
         await self._call("lethe_count", loaded.adapter_id)
 
     async def _register(self, adapter_id: int, rules: Sequence[Rule], bounds: Sequence[int]) -> None:

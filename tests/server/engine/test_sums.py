@@ -17,8 +17,9 @@ from kit import Kit, build_kit, serve
 from lethe_offsets.create import create_module
 from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 from lethe_offsets.pair import Rule
+from lethe_server.engine.loaded import LoadedModule
 from lethe_server.engine.probe import ProbeFailed
-from lethe_server.engine.service import LoadedModule, OffsetEngine
+from lethe_server.engine.service import OffsetEngine
 from on_demand import EVERYTHING, on_demand
 
 KINDS = (None, "plain+second", "both", "plain+clipped", "plain", "both+second", "both+ranked", "plain+ranked")

@@ -8,7 +8,8 @@ import pytest
 
 from engine_requests import NUM_TOKENS, PROMPT, answer, lanes_of
 from kit import Kit
-from lethe_server.engine.service import LoadedModule, OffsetEngine
+from lethe_server.engine.loaded import LoadedModule
+from lethe_server.engine.service import OffsetEngine
 from reference import Reference
 
 pytestmark = pytest.mark.engine

@@ -74,6 +74,18 @@ async def test_a_gate(engine: OffsetEngine, kit: Kit, reference: Reference, tmp_
     await engine.unload(loaded)
 
 
+async def test_a_gate_that_the_probe_does_not_reach(
+    engine: OffsetEngine, kit: Kit, reference: Reference, tmp_path: Path
+) -> None:
+    plain = kit.modules["plain"]
+    shut = create_module(
+        "shut", kit.small, plus=plain.lanes["plus"], rule=replace(plain.rule, gate=1e6), out=tmp_path / "shut"
+    )
+    loaded = await engine.load(shut)
+    assert await answer(engine, loaded) == reference.greedy(PROMPT, None, NUM_TOKENS)
+    await engine.unload(loaded)
+
+
 @pytest.mark.parametrize("strength", [-0.1, 2.5, float("nan")])
 async def test_a_strength_outside_of_the_bounds_is_refused(engine: OffsetEngine, kit: Kit, strength: float) -> None:
     with pytest.raises(InvalidInput, match=r"strength: got .*; accepted: 0 to 2"):
