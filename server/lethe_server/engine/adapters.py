@@ -132,9 +132,9 @@ class AdapterSlots:
         return None if adapter is None else self._known.get(adapter)
 
     def _rules_in(self, slot: int) -> Sequence[Rule | None]:
-        """One for each module; a single None where they are not known."""
+        """One for each module; where they are not known one of every pair: so vLLM profiles the most there can be."""
         entry = self._entry(slot)
-        return entry.rules if entry else (None,)
+        return entry.rules if entry else (None,) * len(self.rules)
 
     def _bounds_in(self, slot: int) -> list[int]:
         """Of all lanes; those without a module have no ranks."""

@@ -17,10 +17,10 @@ from lethe_server.engine.lanes import by_lane
 class OffsetLogitsProcessor(LogitsProcessor):
     """Turns rows ``[large hidden | hidden of each lane | slot]`` into the offset distribution's logits.
 
-    pairs: of lanes, a minus and a plus one each.
-    special_ids: what ``pin_special`` pins. isolate_rows: whether the engine maps a row of NaN to its request; with
-    draft tokens it can't, so then one unsound row fails every request of its step. clock: the model's own.
-    dtypes: of the large model and of the pair; where they differ, ``hidden`` is of one that holds both.
+    pairs: of lanes, a minus and a plus one each. special_ids: what ``pin_special`` pins. isolate_rows: whether the
+    engine maps a row of NaN to its request; with draft tokens it can't, so then one unsound row fails every request of
+    its step. clock: the model's own. dtypes: of the large model and of the pair; where they differ, ``hidden`` is of
+    one that holds both.
     """
 
     special_ids: Tensor
