@@ -8,7 +8,7 @@ the metrics of its table.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -38,20 +38,35 @@ The columns are explained in [tofu/{SPLIT}.md](tofu/{SPLIT}.md).
 """
 
 
-def changed(comparison: Comparison, name: str, field: str, value: float) -> Candidate:
-    """The row's module with one field of its rule changed; a strength by that factor."""
+@dataclass(frozen=True)
+class Change:
+    """Of one field of a row's rule; a strength is multiplied."""
+
+    field: str
+    value: float
+
+    def name(self, row: str) -> str:
+        return f"{row}-{self.field}{self.value:g}"
+
+    def title(self, row: str) -> str:
+        return f"{row}, {self.value:g} of the strength" if self.field == "strength" else f"{row}, gate {self.value:g}"
+
+    def rule(self, rule: Rule) -> Rule:
+        return replace(rule, **{self.field: self.value * (rule.strength if self.field == "strength" else 1.0)})
+
+
+def changed(comparison: Comparison, name: str, change: Change) -> Candidate:
     (contender,) = (one for one in comparison.contenders if one.name == name)
     row = read_row(comparison.builds, name)
     trial = comparison.trial([contender], row.rate or 0.0, 0)
-    rule = row.rule or Rule()
     return Candidate(
         contender=contender,
-        name=f"{name}-{field}{value:g}",
+        name=change.name(name),
         trained=comparison.builds.place / "trials" / trial.name,
         identity=trial.name,
         seconds=row.seconds,
         rate=row.rate,
-        rule=dataclasses.replace(rule, **{field: value * rule.strength if field == "strength" else value}),
+        rule=change.rule(row.rule or Rule()),
     )
 
 
@@ -73,10 +88,9 @@ def run(
 ) -> None:
     builds = Builds(tofu.resolve(), out.resolve(), SIZES["mini"], SPLIT)
     comparison = Comparison(builds, choose_contenders(None))
-    changes = [
-        (field, float(each)) for field, given in (("gate", gate), ("strength", strength)) for each in given.split(",")
-    ]
-    candidates = [changed(comparison, name, *change) for name in row for change in changes]
+    changes = [Change("gate", float(each)) for each in gate.split(",")]
+    changes += [Change("strength", float(each)) for each in strength.split(",")]
+    candidates = [changed(comparison, name, change) for name in row for change in changes]
     with Pool(jobs, Console()) as pool:
         pool.run("judged", [Job(one.name, partial(judge, builds, one)) for one in candidates])
     retrain = read_row(builds, "retrain")
@@ -84,15 +98,7 @@ def run(
     for name in row:
         title = read_row(builds, name).title
         rows.append(shown(builds, name, f"{title}, as it was", retrain))
-        rows += [
-            shown(
-                builds,
-                f"{name}-{field}{value:g}",
-                f"{title}, {field} {value:g}{' times' * (field == 'strength')}",
-                retrain,
-            )
-            for field, value in changes
-        ]
+        rows += [shown(builds, change.name(name), change.title(title), retrain) for change in changes]
     machine = "\n".join(listed())
     table.write_text(f"{INTRODUCTION}{markdown(rows)}\n{machine}\n", encoding="utf-8")
 
