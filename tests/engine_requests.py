@@ -33,11 +33,9 @@ def spec(kit: Kit, **settings: Any) -> EngineSpec:
     )
 
 
-async def answer(
-    engine: OffsetEngine, loaded: LoadedModule | None, name: str | None = None, num_tokens: int = NUM_TOKENS
-) -> list[int]:
-    """Greedy tokens after ``PROMPT``, under the adapter's own name or another one."""
-    output = await _ask(engine, PROMPT, loaded, name, max_tokens=num_tokens)
+async def answer(engine: OffsetEngine, loaded: LoadedModule | None, num_tokens: int = NUM_TOKENS) -> list[int]:
+    """Greedy tokens after ``PROMPT``."""
+    output = await _ask(engine, PROMPT, loaded, max_tokens=num_tokens)
     return list(output.outputs[0].token_ids)
 
 
@@ -61,7 +59,6 @@ async def _ask(
     engine: OffsetEngine,
     prompt: list[int],
     loaded: LoadedModule | None,
-    name: str | None = None,
     rank: int | None = None,
     **params: Any,
 ) -> Any:
@@ -73,7 +70,7 @@ async def _ask(
         {"prompt_token_ids": prompt},
         SamplingParams(temperature=0.0, ignore_eos=True, **params),
         f"asked-{next(_numbers)}",
-        lora_request=None if loaded is None else loaded.request(name or loaded.name),
+        lora_request=None if loaded is None else loaded.request(loaded.name),
         data_parallel_rank=rank,
     ):
         final = output

@@ -34,7 +34,7 @@ class LoadedModule:
     def name(self) -> str:
         """The name that the engine knows it by, another for each variant.
 
-        vLLM holds adapters of one name for the same one within a batch, and keeps prefix caches apart by name and path.
+        vLLM holds adapters of one name for the same one within a batch, and keeps prefix caches apart by it.
         """
         return self.ref if self.strength is None else f"{self.ref}*{self.strength!r}"
 

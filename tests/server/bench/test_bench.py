@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from on_demand import on_demand
+
 ARGUMENTS = (
     *("--tiny", "--eager", "--ratios", "16", "--concurrency", "2", "--prompts", "8,40"),
     *("--output-tokens", "8", "--rounds", "1", "--no-peers", "--modules", "0"),
@@ -21,6 +23,7 @@ def bench(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
 
 
+@on_demand
 @pytest.mark.engine
 def test_a_run_measures_reports_and_is_continued(tmp_path: Path) -> None:
     first = bench(tmp_path)

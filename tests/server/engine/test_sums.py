@@ -30,7 +30,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "too small a cache": {"num_gpu_blocks_override": 10},
     "tensor parallel": {"tensor_parallel_size": 2},
 }
-ALWAYS = ("compiled",)
+ALWAYS = ("eager",)
 
 pytestmark = pytest.mark.engine
 
