@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lethe_offsets.errors import ModuleIncompatible, SourceForbidden
+from lethe_offsets.errors import LetheError, ModuleIncompatible, SourceForbidden
 from lethe_offsets.manifest import SmallModel
 from lethe_offsets.module import Module
 from lethe_offsets.small_model import SmallModelFacts
@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class PlusLane:
-    """allowed: below which another model may lie; the one that the server was started with lies where it likes."""
+    """allowed: below which another model may lie; the one that the server was started with lies where it likes.
+
+    error: why what is served can't be had, where the former model could not be put back.
+    """
 
     def __init__(
         self, engine: OffsetEngine, library: Library, routes: RouteTable, allowed: Allowlist, drain_timeout_s: float
@@ -36,6 +39,7 @@ class PlusLane:
         self._routes = routes
         self._allowed = allowed
         self._drain_timeout_s = drain_timeout_s
+        self.error: str | None = None
         self._known = {} if engine.plus is None else {engine.plus.digest: engine.plus.id}
 
     @property
@@ -81,7 +85,16 @@ class PlusLane:
             finally:
                 served = await asyncio.to_thread(self._wanted, self._routes.state)
                 if served is not None:
-                    await self._replace(await self.find(served))
+                    await self._put_back(served)
+
+    async def _put_back(self, model: SmallModel) -> None:
+        self.error = f"the plus lane lost {model.id}"
+        try:
+            await self._replace(await self.find(model))
+        except LetheError as err:
+            self.error = f"the plus lane lost {model.id}: {err}"
+            log.error("%s; no module can answer until a route is pointed elsewhere", self.error)
+            raise
 
     def _wanted(self, state: DeclaredState) -> SmallModel | None:
         """The model other than that in the lane which the routes of ``state`` need."""
@@ -106,4 +119,5 @@ class PlusLane:
         began = asyncio.get_running_loop().time()
         await self._engine.replace_plus(found)
         self._known[found.digest] = found.id
+        self.error = None
         log.info("the plus lane runs %s after %.2f s", found.id, asyncio.get_running_loop().time() - began)

@@ -47,6 +47,8 @@ class Services:
             declared, served = self.reconciler.declared, self.reconciler.served
             why = f": {self.reconciler.error}" if self.reconciler.error else ""
             raise NotReady(f"generation {declared.generation} is declared, {served.generation} is served{why}")
+        if self.reconciler.lane.error:
+            raise NotReady(self.reconciler.lane.error)
         await self.engine_check()
 
 

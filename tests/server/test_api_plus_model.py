@@ -187,3 +187,22 @@ async def test_a_model_that_is_not_to_be_had(
         shutil.copy(Path(str(second.plus_model)) / "model.safetensors", place)
     answer = await admin.post("/admin/modules", json={"source": str(made.path)})
     await refused(server, answer, *{"elsewhere": (403, "source"), "altered": (422, "what lies there")}[how])
+
+
+async def test_a_former_model_that_can_not_be_put_back(
+    server: Server, first: Kit, second: Kit, root: Path, admin: httpx.AsyncClient
+) -> None:
+    """Its files have changed on the disk. The server isn't ready, and nothing answers without its module."""
+    weights = Path(str(first.plus_model)) / "model.safetensors"
+    shutil.copy(Path(str(second.plus_model)) / "model.safetensors", weights)
+    silent = build_modules(first, root / "sources" / "same", root / "sources" / "made-silent").modules["bare"]
+    assert (await admin.post("/admin/modules", json={"source": str(silent.path)})).status_code == 201
+    changed = await admin.put("/admin/routes/live", json={"module": silent.ref})
+    assert changed.status_code == 422, changed.text
+    ready = await admin.get("/ready")
+    assert (ready.status_code, "the plus lane lost" in ready.text) == (503, True)
+    asked = await admin.post("/v1/completions", json={"model": "live", "prompt": "One", "max_tokens": 2})
+    assert asked.status_code == 422, asked.text
+    assert (await admin.put("/admin/routes/live", json={"module": second.modules["both"].ref})).status_code == 200
+    assert (await admin.get("/ready")).status_code == 200
+    assert await asyncio.to_thread(server.answered_by, "live") == second.modules["both"].ref

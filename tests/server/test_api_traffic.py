@@ -22,9 +22,10 @@ import tiny
 from kit import Kit
 from lethe_offsets.create import create_module
 from lethe_offsets.module import Module
+from on_demand import on_demand
 from server_process import ADMIN_KEY, CLIENT_KEY, LITTLE_CACHED, Server, serving
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, on_demand]
 NUM_STREAMS = 500
 NUM_CHANGES = 200
 NUM_VERSIONS = 6
