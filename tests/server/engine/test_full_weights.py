@@ -18,7 +18,7 @@ from lethe_offsets.errors import InvalidInput, ModuleIncompatible
 from lethe_offsets.small_model import SmallModelFacts
 from lethe_server.engine.service import OffsetEngine, prepare
 from lethe_server.engine.spec import EngineSpec
-from on_demand import on_demand
+from on_demand import EVERYTHING, on_demand
 
 TOLERANCE = 1e-4  # nats
 KINDS = (None, "bare", "both", "pinned")
@@ -57,11 +57,11 @@ def test_exact(family: str, tmp_path: Path) -> None:
         check(ask(served, kit, prompts, kinds, prompt_logprobs=0), prompts, kinds, kit)
 
 
-async def replace(engine: OffsetEngine, kit: Kit, prompts: list[list[int]], kinds: list[str | None]) -> None:
+async def replace(engine: OffsetEngine, kit: Kit, family: str, prompts: list[list[int]], kinds: list[Any]) -> None:
     """Another model in the plus lane, and the first one again; what fails leaves nothing that could answer."""
     first, root = engine.plus, kit.large.parent
     for name in ("other", "first"):
-        plus = families.build(root / "other", "qwen3", 4) if name == "other" else root / "plus"
+        plus = families.build(root / "other", family, 4) if name == "other" else root / "plus"
         now = build_modules(kit, plus, root / name)
         await engine.replace_plus(SmallModelFacts.read(plus))
         loaded = {kind: await engine.load(now.modules[kind]) if kind else None for kind in KINDS}
@@ -75,9 +75,11 @@ async def replace(engine: OffsetEngine, kit: Kit, prompts: list[list[int]], kind
     await engine.replace_plus(first)
 
 
-async def test_modules_of_two_models(tmp_path: Path) -> None:
+# The further two are run by vLLM's Transformers backend.
+@pytest.mark.parametrize("family", ["qwen3", *(("olmo2", "gpt_neox") if EVERYTHING else ())])
+async def test_modules_of_two_models(family: str, tmp_path: Path) -> None:
     """Compiled. They come, act and go like any other; one whose lanes run one small model is not for this server."""
-    kit = build_kit(tmp_path, "qwen3")
+    kit = build_kit(tmp_path, family)
     engine = await OffsetEngine.start(spec(kit, options={**spec(kit).options, "enforce_eager": False}))
     try:
         loaded = {kind: await engine.load(kit.modules[kind]) if kind else None for kind in KINDS}
@@ -86,7 +88,7 @@ async def test_modules_of_two_models(tmp_path: Path) -> None:
         check(await ask_all(engine, prompts, [loaded[kind] for kind in kinds]), prompts, kinds, kit)
         for one in filter(None, loaded.values()):
             await engine.unload(one)
-        await replace(engine, kit, prompts, kinds)
+        await replace(engine, kit, family, prompts, kinds)
         alone = create_module("alone", kit.small, plus=tmp_path / "on-plus", out=tmp_path / "alone")
         with pytest.raises(ModuleIncompatible, match=r"plus_model: got None; accepted: that being served, .*plus"):
             await engine.load(alone)
