@@ -108,14 +108,16 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, kit: Kit, arguments: Sequence[str], **variables: str) -> Iterator[Server]:
-    """A server that is ready, with both keys. variables: of its environment."""
+def serving(
+    folder: Path, kit: Kit, arguments: Sequence[str], within: Sequence[str] = (), **variables: str
+) -> Iterator[Server]:
+    """A server that is ready, with both keys. within: a command that runs it. variables: of its environment."""
     port = free_port()
     log = folder / f"server-{port}.log"
     keys = ("--api-key", CLIENT_KEY, "--admin-key", ADMIN_KEY, "--port", str(port))
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command(kit, *keys, *arguments),
+            [*within, *command(kit, *keys, *arguments)],
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=folder,
