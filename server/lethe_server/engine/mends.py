@@ -15,11 +15,11 @@ from vllm.platforms import current_platform
 def mend() -> None:
     """Called in every process that holds a model; only the first call does anything."""
     mend_wiping()
+    mend_groups()
     if current_platform.is_cpu():
         mend_cpu_seeds()
         mend_cpu_drafts()
         mend_cpu_cache()
-        mend_cpu_dtypes()
 
 
 def mend_wiping() -> None:
@@ -132,26 +132,39 @@ def mend_cpu_cache() -> None:
     torch.compiler.load_compiled_function = load_compiled_function
 
 
-def mend_cpu_dtypes() -> None:
-    """Let attention layers compute in another number format than the engine's, as a pair's may.
+def mend_groups() -> None:
+    """Let what prepares attention for a group of layers go by these layers' heads, head size and number format.
 
-    vLLM's CPU backend sizes its scratch memory and chooses its kernel by the model's format, for every group of layers
-    (0.32.0). To go when its ``CPUAttentionMetadataBuilder`` asks its layers.
+    Most builders of attention metadata ask ``model_config`` (0.26 for all of it, 0.32 for some), which is the large
+    model's also for the pair's layers: scratch memory and schedules would be sized by the wrong heads, and on the CPU
+    of 0.26 the kernel divides by zero. To go when no builder asks it for what differs between layers.
     """
+    from vllm.v1.worker.utils import AttentionGroup
+
+    create = AttentionGroup.create_metadata_builders
+
+    def create_metadata_builders(self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
+        create(self, _config_of(self.layer_names, vllm_config), *args, **kwargs)
+
+    AttentionGroup.create_metadata_builders = create_metadata_builders  # type: ignore[method-assign]
+
+
+def _config_of(layer_names: list[str], vllm_config: Any) -> Any:
+    """The config as these attention layers would have it; they are of one kind."""
     from vllm.config import get_layers_from_vllm_config
     from vllm.model_executor.layers.attention import Attention
-    from vllm.v1.attention.backends.cpu_attn import CPUAttentionMetadataBuilder
 
-    build = CPUAttentionMetadataBuilder.__init__
-
-    def init(self: Any, kv_cache_spec: Any, layer_names: list[str], vllm_config: Any, device: Any) -> None:
-        dtypes = {layer.dtype for layer in get_layers_from_vllm_config(vllm_config, Attention, layer_names).values()}
-        if len(dtypes) > 1:
-            raise ValueError(f"attention layers of {sorted(map(str, dtypes))} came into one group")
-        if dtypes - {vllm_config.model_config.dtype}:
-            vllm_config = copy.copy(vllm_config)
-            vllm_config.model_config = copy.copy(vllm_config.model_config)
-            (vllm_config.model_config.dtype,) = dtypes
-        build(self, kv_cache_spec, layer_names, vllm_config, device)
-
-    CPUAttentionMetadataBuilder.__init__ = init  # type: ignore[method-assign]
+    layers = get_layers_from_vllm_config(vllm_config, Attention, layer_names).values()
+    kinds = {(layer.num_heads, layer.num_kv_heads, layer.head_size, layer.dtype) for layer in layers}
+    if not kinds:
+        return vllm_config
+    if len(kinds) > 1:
+        raise ValueError(f"attention layers of several kinds came into one group: {kinds}")
+    ((heads, kv_heads, head_size, dtype),) = kinds
+    own = copy.copy(vllm_config)
+    own.model_config = model = copy.copy(vllm_config.model_config)
+    model.get_num_attention_heads = lambda parallel_config: heads
+    model.get_num_kv_heads = lambda parallel_config: kv_heads
+    model.get_head_size = lambda: head_size
+    model.dtype = dtype
+    return own
