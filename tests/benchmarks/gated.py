@@ -2,8 +2,8 @@
 
     python tests/benchmarks/gated.py --tofu TOFU --out DIR --row offset-npo --row clean-pair-linear --table gated.md
 
-DIR is that of the comparison, whose modules are judged under several gates, and at lower strengths in their place, by
-the metrics of its table.
+DIR is that of the comparison, whose modules are judged under several gates, at lower strengths in their place, and
+under gates that are held open, by the metrics of its table.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from held import judge_held
 from rich.console import Console
 
 from lethe_offsets.comparison.builds import Builds
@@ -27,20 +28,22 @@ from lethe_offsets.evaluation.tofu.forget_quality import compare
 from lethe_offsets.pair import Rule
 from lethe_server.bench.machine import listed
 
-SPLIT = "forget10"
-INTRODUCTION = f"""\
-# Gates on TOFU {SPLIT}
+HELD_GATE = 1.0  # nats
+INTRODUCTION = """\
+# Gates on TOFU {split}
 
-Modules of `lethe reproduce tofu --split {SPLIT}` under gates: positions where KL(plus || minus) is smaller keep the
-large model's logits. Beside them the same modules at a lower strength, which keeps more too. Target and Retrain first.
-The columns are explained in [tofu/{SPLIT}.md](tofu/{SPLIT}.md).
+Modules of `lethe reproduce tofu --split {split}` under gates: positions where KL(plus || minus) is smaller keep the
+large model's logits. Beside them the same modules at a lower strength, which keeps more too{held}.
+Target and Retrain first. The columns are explained in [tofu/{split}.md](tofu/{split}.md).
 
 """
+HELD = """, and under gates that are held:
+they open at 1 nat and stay open within the answer until KL is below the second number (0: for the rest of it)"""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Of one field of a row's rule; a strength is multiplied."""
+    """Of one field of a row's rule; a strength is multiplied. held: the gate is HELD_GATE, and closes at this share."""
 
     field: str
     value: float
@@ -49,9 +52,13 @@ class Change:
         return f"{row}-{self.field}{self.value:g}"
 
     def title(self, row: str) -> str:
+        if self.field == "held":
+            return f"{row}, gate {HELD_GATE:g} held to {self.value * HELD_GATE:g}"
         return f"{row}, {self.value:g} of the strength" if self.field == "strength" else f"{row}, gate {self.value:g}"
 
     def rule(self, rule: Rule) -> Rule:
+        if self.field == "held":
+            return replace(rule, gate=HELD_GATE)
         return replace(rule, **{self.field: self.value * (rule.strength if self.field == "strength" else 1.0)})
 
 
@@ -70,6 +77,12 @@ def changed(comparison: Comparison, name: str, change: Change) -> Candidate:
     )
 
 
+def job(builds: Builds, candidate: Candidate, change: Change) -> Job:
+    if change.field == "held":
+        return Job(candidate.name, partial(judge_held, builds, candidate, change.value))
+    return Job(candidate.name, partial(judge, builds, candidate))
+
+
 def shown(builds: Builds, name: str, title: str, retrain: Row) -> Row:
     row = read_row(builds, name)
     return row.model_copy(
@@ -84,15 +97,18 @@ def run(
     table: Annotated[Path, typer.Option(help="The table, as Markdown.")],
     gate: Annotated[str, typer.Option(help="Nats, with commas.")] = "0.3,1,3",
     strength: Annotated[str, typer.Option(help="Factors on the rows' strengths, with commas.")] = "0.8",
+    held: Annotated[str, typer.Option(help="Shares of 1 nat down to which gates are held, with commas.")] = "",
+    split: Annotated[str, typer.Option(help="The comparison's.")] = "forget10",
     jobs: Annotated[int, typer.Option(help="Rows at once, each on one core.")] = 2,
 ) -> None:
-    builds = Builds(tofu.resolve(), out.resolve(), SIZES["mini"], SPLIT)
+    builds = Builds(tofu.resolve(), out.resolve(), SIZES["mini"], split)
     comparison = Comparison(builds, choose_contenders(None))
-    changes = [Change("gate", float(each)) for each in gate.split(",")]
-    changes += [Change("strength", float(each)) for each in strength.split(",")]
-    candidates = [changed(comparison, name, change) for name in row for change in changes]
+    wanted = {"gate": gate, "held": held, "strength": strength}
+    changes = [Change(field, float(each)) for field, values in wanted.items() for each in values.split(",") if each]
     with Pool(jobs, Console()) as pool:
-        pool.run("judged", [Job(one.name, partial(judge, builds, one)) for one in candidates])
+        pool.run(
+            "judged", [job(builds, changed(comparison, name, change), change) for name in row for change in changes]
+        )
     retrain = read_row(builds, "retrain")
     rows = [shown(builds, name, name.title(), retrain) for name in ("target", "retrain")]
     for name in row:
@@ -100,7 +116,8 @@ def run(
         rows.append(shown(builds, name, f"{title}, as it was", retrain))
         rows += [shown(builds, change.name(name), change.title(title), retrain) for change in changes]
     machine = "\n".join(listed())
-    table.write_text(f"{INTRODUCTION}{markdown(rows)}\n{machine}\n", encoding="utf-8")
+    introduction = INTRODUCTION.format(split=split, held=HELD if held else "")
+    table.write_text(f"{introduction}{markdown(rows)}\n{machine}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
