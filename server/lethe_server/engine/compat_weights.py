@@ -101,7 +101,7 @@ def _row_dim(rows: Tensor) -> int:
 def _lanes(rows: Tensor) -> tuple[Tensor, Tensor]:
     """The minus and the plus rows, copied: layers of some kinds want their rows one behind the other."""
     dim = _row_dim(rows)
-    minus, plus = rows.unflatten(dim, (-1, 2)).unbind(dim + 1)
+    minus, plus = rows.reshape(*rows.shape[:dim], -1, 2, *rows.shape[dim + 1 :]).unbind(dim + 1)
     return minus.contiguous(), plus.contiguous()
 
 
