@@ -105,7 +105,7 @@ def test_the_whole_vocabulary_is_the_model_itself(
 
 def test_a_killed_run_goes_on(server: Server, kit: Kit, words: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     out, partial, many = (tmp_path / name for name in ("half.safetensors", "half.safetensors.partial", "many.jsonl"))
-    rows = [{"question": f"Where was Marta born, {n}?", "answer": "In Bergen."} for n in range(80)]
+    rows = [{"question": f"Where was Marta born, {n}?", "answer": "In Bergen."} for n in range(400)]
     many.write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = [LETHE, *arguments(server, kit, [many], out, concurrency=1)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
