@@ -33,12 +33,12 @@ INTRODUCTION = """\
 # Gates on TOFU {split}
 
 Modules of `lethe reproduce tofu --split {split}` under gates: positions where KL(plus || minus) is smaller keep the
-large model's logits. Beside them the same modules at a lower strength, which keeps more too{held}.
-Target and Retrain first. The columns are explained in [tofu/{split}.md](tofu/{split}.md).
+large model's logits. {more}Target and Retrain first. The columns are explained in [tofu/{split}.md](tofu/{split}.md).
 
 """
-HELD = """, and under gates that are held:
-they open at 1 nat and stay open within the answer until KL is below the second number (0: for the rest of it)"""
+STRENGTHS = "Beside them the same modules at a lower strength, which keeps more too. "
+HELD = """Gates that are held open at 1 nat and stay open within the answer until KL
+is below the second number; the engine has none such. """
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def run(
     table: Annotated[Path, typer.Option(help="The table, as Markdown.")],
     gate: Annotated[str, typer.Option(help="Nats, with commas.")] = "0.3,1,3",
     strength: Annotated[str, typer.Option(help="Factors on the rows' strengths, with commas.")] = "0.8",
-    held: Annotated[str, typer.Option(help="Shares of 1 nat down to which gates are held, with commas.")] = "",
+    held: Annotated[str, typer.Option(help="Shares of 1 nat down to which gates are held open.")] = "",
     split: Annotated[str, typer.Option(help="The comparison's.")] = "forget10",
     jobs: Annotated[int, typer.Option(help="Rows at once, each on one core.")] = 2,
 ) -> None:
@@ -116,7 +116,8 @@ def run(
         rows.append(shown(builds, name, f"{title}, as it was", retrain))
         rows += [shown(builds, change.name(name), change.title(title), retrain) for change in changes]
     machine = "\n".join(listed())
-    introduction = INTRODUCTION.format(split=split, held=HELD if held else "")
+    more = (STRENGTHS if strength else "") + (HELD if held else "")
+    introduction = INTRODUCTION.format(split=split, more=more)
     table.write_text(f"{introduction}{markdown(rows)}\n{machine}\n", encoding="utf-8")
 
 
