@@ -37,8 +37,8 @@ large model's logits. {more}Target and Retrain first. The columns are explained 
 
 """
 STRENGTHS = "Beside them the same modules at a lower strength, which keeps more too. "
-HELD = """Gates that are held open at 1 nat and stay open within the answer until KL
-is below the second number; the engine has none such. """
+HELD = """Held ones open at 1 nat and stay open within the answer until KL is below
+the second number; the engine has none such. """
 
 
 @dataclass(frozen=True)
