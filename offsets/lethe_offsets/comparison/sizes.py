@@ -54,7 +54,7 @@ SIZES: dict[SizeName, Size] = {
             "clean": 235.0,
             "direct": 116.0,
             "offset": 75.0,
-            "judged": 130.0,
+            "judged": 180.0,
         },
     ),
     "small": Size(
