@@ -20,6 +20,7 @@ from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBa
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
 from lethe_server.engine.compat_packing import keep_replaceable
+from lethe_server.engine.lanes import by_lane
 
 
 def join_weights(small: nn.Module, plus: nn.Module) -> None:
@@ -99,12 +100,11 @@ def _row_dim(rows: Tensor) -> int:
 
 
 def _lanes(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The minus and the plus rows, copied: layers of some kinds want their rows one behind the other."""
-    dim = _row_dim(rows)
-    minus, plus = rows.reshape(*rows.shape[:dim], -1, 2, *rows.shape[dim + 1 :]).unbind(dim + 1)
+    """As ``by_lane``, copied: layers of some kinds want their rows one behind the other."""
+    minus, plus = by_lane(rows, dim=_row_dim(rows))
     return minus.contiguous(), plus.contiguous()
 
 
 def _rows(minus: Tensor, plus: Tensor, dim: int) -> Tensor:
-    """The reverse of ``_lanes``; ``dim`` is that of the rows."""
+    """The reverse of ``by_lane``."""
     return torch.stack([minus, plus], dim=dim + 1).flatten(dim, dim + 1)

@@ -21,9 +21,9 @@ def lane_rows(values: Tensor, out: Tensor, lanes: int) -> Tensor:
     return rows
 
 
-def by_lane(rows: Tensor, lanes: int = 2) -> tuple[Tensor, ...]:
-    """Rows [lanes * n, ...] as those of each lane, views of [n, ...]: minus, plus, and so on."""
-    return rows.view(-1, lanes, *rows.shape[1:]).unbind(1)
+def by_lane(rows: Tensor, lanes: int = 2, dim: int = 0) -> tuple[Tensor, ...]:
+    """Rows [lanes * n, ...] as those of each lane, views of [n, ...]: minus, plus, and so on. dim: that of the rows."""
+    return rows.view(*rows.shape[:dim], -1, lanes, *rows.shape[dim + 1 :]).unbind(dim + 1)
 
 
 class LaneAttention(nn.Module):
