@@ -73,7 +73,12 @@ def _write(
 
 
 def _choose(logits: Tensor, temperature: float, draw: torch.Generator) -> Tensor:
-    """One token id for each row of ``logits`` [rows, vocab]."""
+    """One token id for each row of ``logits`` [rows, vocab].
+
+    Drawn by one number for each row; torch.multinomial draws one for each entry of the vocabulary.
+    """
     if temperature == 0.0:
         return logits.argmax(dim=-1)
-    return torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=draw)[:, 0]
+    upto = (logits / temperature).softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    drawn = torch.rand(len(upto), 1, dtype=torch.float64, device=upto.device, generator=draw)
+    return torch.searchsorted(upto, drawn * upto[:, -1:], right=True)[:, 0]

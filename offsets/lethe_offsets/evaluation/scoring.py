@@ -12,7 +12,7 @@ from lethe_offsets.evaluation.stepping import Stepper
 from lethe_offsets.training.progress import Report
 from lethe_offsets.training.reference import ReferenceEnsemble
 
-PASS_TOKENS = 8192  # continuations' tokens in one pass, padding included
+PASS_TOKENS = 2048  # continuations' tokens in one pass, padding included; on a CPU more of them only leave the caches
 PASS_LOGITS = 2**26  # numbers in one model's logits
 
 
@@ -53,19 +53,22 @@ def _score(stepper: Stepper, pairs: Sequence[Pair], whole: bool) -> list[Scored]
     longest = max(len(rest) for _, rest in pairs)
     ids = torch.tensor([rest + [0] * (longest - len(rest)) for _, rest in pairs], device=stepper.device)
     counted = torch.tensor([[1] * len(rest) + [0] * (longest - len(rest)) for _, rest in pairs], device=stepper.device)
-    logits = first if longest == 1 else torch.cat([first, stepper.step(ids[:, :-1], counted[:, :-1])], dim=1)
-    return _measure(logits[counted.bool()], ids[counted.bool()], [len(rest) for _, rest in pairs], whole)
+    columns = _measure(first, ids[:, :1], whole)
+    if longest > 1:
+        further = _measure(stepper.step(ids[:, :-1], counted[:, :-1]), ids[:, 1:], whole)
+        columns = [torch.cat(column, dim=1) for column in zip(columns, further, strict=True)]
+    found = zip(*(column.cpu() for column in columns), strict=True)
+    return [Scored(*(part[: len(rest)].clone() for part in row)) for row, (_, rest) in zip(found, pairs, strict=True)]
 
 
-def _measure(logits: Tensor, tokens: Tensor, lengths: Sequence[int], whole: bool) -> list[Scored]:
-    """From the rows of all continuations, logits [n, vocab] and tokens [n], to one entry for each."""
+def _measure(logits: Tensor, tokens: Tensor, whole: bool) -> list[Tensor]:
+    """What a score holds, each [rows, T], from logits [rows, T, vocab] and tokens [rows, T], padding included."""
     logprobs = logits.log_softmax(dim=-1)
-    own = logprobs.gather(1, tokens[:, None])[:, 0]
+    own = logprobs.gather(-1, tokens[..., None])[..., 0]
     columns = [own, own >= logprobs.amax(dim=-1)]
     if whole:
         p = logprobs.exp()
         mean = (p * logprobs).sum(dim=-1)
-        spread = (p * (logprobs - mean[:, None]).square()).sum(dim=-1).sqrt()
+        spread = (p * (logprobs - mean[..., None]).square()).sum(dim=-1).sqrt()
         columns += [-mean, spread]
-    split = [torch.split(column.cpu(), list(lengths)) for column in columns]
-    return [Scored(*(part.clone() for part in parts)) for parts in zip(*split, strict=True)]
+    return columns
