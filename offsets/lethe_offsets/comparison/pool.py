@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from lethe_offsets.errors import LetheError
+from lethe_offsets.training.memory import keep_memory
 from lethe_offsets.training.progress import Report
 from lethe_offsets.training.threads import one_thread
 
@@ -94,6 +95,7 @@ class Pool:
             if self._executor is not None:
                 self._run_side_by_side(self._executor, jobs, bars)
                 return
+            keep_memory()
             with one_thread():
                 for job in jobs:
                     job.run(partial(bars.report, job.label))
@@ -126,6 +128,7 @@ def _start(messages: Any) -> None:
     """In a worker: a signal ends it silently; what it had finished is kept, its clock too, and the parent speaks."""
     global _messages
     _messages = messages
+    keep_memory()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
 
