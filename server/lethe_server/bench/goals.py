@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from lethe_server.bench.settings import Cell
 from lethe_server.bench.store import Store
@@ -36,11 +37,12 @@ def goals(table: Sequence[Row], store: Store) -> list[Goal]:
     loops, processors = _by_cell(table, LOOP), _by_cell(table, PROCESSOR)
     bounds = [
         _worst(
-            f"Decode step at least {OF_BOUND:.2f} of the bound, concurrency {concurrency}",
-            [(row.of_bound, row) for row in lethe if row.cell.concurrency == concurrency],
+            f"Decode step at least {OF_BOUND:.2f} of the {which}, concurrency {concurrency}",
+            [(of(row), row) for row in lethe if row.cell.concurrency == concurrency],
             lambda value: value >= OF_BOUND,
         )
         for concurrency in sorted({row.cell.concurrency for row in lethe})
+        for which, of in (("bound", attrgetter("of_bound")), ("cold bound", attrgetter("of_cold_bound")))
     ]
     return [
         *bounds,

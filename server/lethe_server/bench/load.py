@@ -14,7 +14,8 @@ from lethe_offsets.errors import LetheError
 from lethe_server.bench.measurement import Measurement, Times, measure
 from lethe_server.bench.settings import Cell
 
-LEAST_REQUESTS = 4  # a cell with fewer clients sends several waves
+MOST_WAVES = 8
+CELL_TOKENS = 8192  # of prompts and answers, up to which a cell sends further waves
 
 
 def prompts(cell: Cell, vocabulary: int, seed: int) -> list[list[int]]:
@@ -23,10 +24,10 @@ def prompts(cell: Cell, vocabulary: int, seed: int) -> list[list[int]]:
     return [[draw.randrange(2, vocabulary) for _ in range(cell.prompt)] for _ in range(cell.concurrency)]
 
 
-def waves_of(cell: Cell, vocabulary: int, seed: int) -> list[list[list[int]]]:
-    """Prompts of a cell by wave, no two alike."""
-    count = max(1, LEAST_REQUESTS // cell.concurrency)
-    return [prompts(cell, vocabulary, 1000 * seed + wave) for wave in range(count)]
+def waves_of(cell: Cell, vocabulary: int, seed: int, output_tokens: int) -> list[list[list[int]]]:
+    """Prompts of a cell by wave, no two alike: the smaller a cell, the more waves, as a hiccup weighs more there."""
+    count = CELL_TOKENS // (cell.concurrency * (cell.prompt + output_tokens))
+    return [prompts(cell, vocabulary, 1000 * seed + wave) for wave in range(max(1, min(count, MOST_WAVES)))]
 
 
 def run_load(url: str, models: Sequence[str], waves: Sequence[Sequence[list[int]]], output_tokens: int) -> Measurement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +24,7 @@ class Measurement:
     """One system in one cell. Seconds; percentiles are over requests (first token) and over gaps between tokens.
 
     tokens_per_s: output tokens over the whole time, prefill included. step: one decode step with every request
-    decoding, None where the first answer ended before the last had begun.
+    decoding, the median of the waves; None where the first answer ended before the last had begun.
     """
 
     tokens_per_s: float
@@ -44,14 +45,13 @@ def measure(waves: Sequence[Sequence[Times]]) -> Measurement:
     first = [t.arrived[0] - t.sent for t in requests]
     gaps = np.concatenate([np.diff(t.arrived) for t in requests])
     windows = [window for wave in waves if (window := full_window(wave)) is not None]
-    seconds, steps = (sum(column) for column in zip(*windows, strict=True)) if windows else (0.0, 0)
     return Measurement(
         tokens_per_s=sum(t.tokens for t in requests) / took,
         first_p50=float(np.percentile(first, 50)),
         first_p99=float(np.percentile(first, 99)),
         next_p50=float(np.percentile(gaps, 50)),
         next_p99=float(np.percentile(gaps, 99)),
-        step=seconds / steps if steps else None,
+        step=statistics.median(seconds / steps for seconds, steps in windows) if windows else None,
     )
 
 

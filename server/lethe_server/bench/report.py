@@ -16,18 +16,21 @@ from lethe_server.bench.summary import LETHE, Row, pair_share
 
 COLUMNS = (
     *("large:small", "clients", "prompt", "system", "tokens/s", "±", "first p50", "first p99", "next p50", "next p99"),
-    *("tokens/s to plain", "step to plain", "bound", "of the bound", "first of its bound", "pair's share"),
+    *("tokens/s to plain", "step to plain", "bound", "of the bound", "cold bound", "of the cold bound"),
+    *("first of its bound", "pair's share"),
 )
 SHOWN = [COLUMNS.index(name) for name in ("large:small", "clients", "prompt", "system", "tokens/s", "first p50")]
-SHOWN += [COLUMNS.index(name) for name in ("next p50", "tokens/s to plain", "of the bound")]
+SHOWN += [COLUMNS.index(name) for name in ("next p50", "tokens/s to plain", "of the bound", "of the cold bound")]
 MEMORY_NOTE = "Memory is the process tree's proportional set size; every server's KV cache holds as many tokens."
 EXPLAINED = """\
 tokens/s: output tokens over the whole time, reading the prompts included. ±: spread of the rounds. first: ms to the
-first token; next: ms from one token to the next. Step: one decode step with every client's request in it; its bound is
-plain's step over the sum of that and one plain forward of the small model over twice the rows. The bound of the first
-token is plain's time, longer by the small model's share of reading the prompts twice. Processor: plain vLLM with the
-pair in a sampling-time logits processor, two Hugging Face models with caches inside the engine process. HF loop: three
-Hugging Face models with caches in a loop over one batch, without a server.
+first token; next: ms from one token to the next. Step: one decode step with every client's request in it, the median of
+the waves of requests; its bound is plain's step over the sum of that and one plain forward of the small model over
+twice the rows. A small model that runs alone finds its weights in the processor's caches from one step to the next, and
+beside a large one it doesn't: for the cold bound as many bytes as the large model's weights have are read before each
+of its steps. The bound of the first token is plain's time, longer by the small model's share of reading the prompts
+twice. Processor: plain vLLM with the pair in a sampling-time logits processor, two Hugging Face models with caches
+inside the engine process. HF loop: three Hugging Face models with caches in a loop over one batch, without a server.
 """
 
 
@@ -35,7 +38,8 @@ def cells_of(row: Row, store: Store) -> list[str]:
     m = row.measured
     share = pair_share(store, row.ratio, row.cell) if row.system == LETHE else None
     times = (m.first_p50, m.first_p99, m.next_p50, m.next_p99)
-    ratios = (row.to_plain, row.step_to_plain, row.bound, row.of_bound, row.first_of_bound, share)
+    bounds = (row.bound, row.of_bound, row.cold_bound, row.of_cold_bound)
+    ratios = (row.to_plain, row.step_to_plain, *bounds, row.first_of_bound, share)
     return [
         f"{row.ratio}:1",
         str(row.cell.concurrency),

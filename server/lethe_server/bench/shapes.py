@@ -32,6 +32,11 @@ class Shape:
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
     @property
+    def read_bytes(self) -> int:
+        """Bytes of the weights in bfloat16 that one decode step reads, the head's among them."""
+        return 2 * (self.parameters + self.hidden * self.vocabulary)
+
+    @property
     def kv_bytes(self) -> int:
         """Bytes of one token's keys and values in bfloat16."""
         return 4 * self.layers * self.kv_heads * self.head_size

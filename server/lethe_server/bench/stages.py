@@ -44,7 +44,7 @@ class Run:
         return self.work / "logs" / f"{name.replace(' ', '-')}.txt"
 
     def waves(self, cell: Cell, seed: int) -> list[list[list[int]]]:
-        return waves_of(cell, self.settings.large.vocabulary, seed)
+        return waves_of(cell, self.settings.large.vocabulary, seed, self.settings.output_tokens)
 
     def command(self, system: str, ratio: int) -> list[str]:
         pair = self.models.pairs[ratio]
@@ -90,7 +90,9 @@ def _time(
     run.say(f"timing the engine's steps: {about.system}{f', {about.ratio}:1' if about.ratio else ''}")
     small, module = pair or (None, None)
     options = _options(run.settings, about)
-    order = steps.Order(model, options, sent, run.settings.large.vocabulary, small, module, profiled)
+    large = run.settings.large
+    between = large.read_bytes if about.system == "small" else 0
+    order = steps.Order(model, options, sent, large.vocabulary, small, module, profiled, between)
     found = steps.time_steps(order, run.log(name).with_suffix(""), run.cache)
     for key, times in zip(keys, found["cells"], strict=True):
         run.store.add(key, times)

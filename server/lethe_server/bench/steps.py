@@ -31,7 +31,8 @@ DECODE_TOKENS = 12  # enough steps for a median
 class Order:
     """model alone, or with ``small`` and ``module`` as Lethe holds them. options: vLLM's, by name.
 
-    profile: take an operator profile of decode steps of this cell.
+    profile: take an operator profile of decode steps of this cell. between: bytes that another model's weights have;
+    each cell is timed a second time with so much read before each step, the ``cold`` decode.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Order:
     small: str | None = None
     module: str | None = None
     profile: Cell | None = None
+    between: int = 0
 
 
 def time_steps(order: Order, folder: Path, cache: Path) -> dict[str, Any]:
@@ -87,13 +89,20 @@ def _run(order: Order, folder: Path) -> dict[str, Any]:
         batch = [TokensPrompt(prompt_token_ids=prompt) for prompt in ids]
         engine.generate(batch, greedy, lora_request=adapter, use_tqdm=False)
 
+    def seen() -> list[Step]:
+        return [Step(*step) for step in engine.collective_rpc("bench_steps")[0]]
+
     generate(Cell(1, 4))
     found: dict[str, Any] = {"cells": []}
     for cell in order.cells:
         engine.collective_rpc("bench_begin", args=(cell.prompt,))
         generate(cell)
-        steps = [Step(*step) for step in engine.collective_rpc("bench_steps")[0]]
-        found["cells"].append(summary(steps, cell.concurrency))
+        times = summary(seen(), cell.concurrency)
+        if order.between:
+            engine.collective_rpc("bench_begin", args=(cell.prompt, 0, order.between))
+            generate(cell)
+            times["cold"] = summary(seen(), cell.concurrency)["decode"]
+        found["cells"].append(times)
     if order.profile is not None:
         engine.collective_rpc("bench_begin", args=(order.profile.prompt, order.profile.concurrency))
         generate(order.profile)

@@ -20,7 +20,8 @@ class Row:
     """One system in one cell.
 
     spread: of the rounds' tokens/s, as a fraction of their median. to_plain: its tokens/s over plain's.
-    step_to_plain: plain's step over its own. bound: what the step ratio can be at most; first_bound: how many times
+    step_to_plain: plain's step over its own. bound: what the step ratio can be at most; cold_bound: where the small
+    model finds its weights no more in the processor's caches than beside a large model. first_bound: how many times
     plain's time to the first token the pair's own work takes at least. None where it was not measured.
     """
 
@@ -32,12 +33,17 @@ class Row:
     to_plain: float
     step_to_plain: float | None
     bound: float | None
+    cold_bound: float | None
     first_to_plain: float
     first_bound: float | None
 
     @property
     def of_bound(self) -> float | None:
         return self.step_to_plain / self.bound if self.step_to_plain and self.bound else None
+
+    @property
+    def of_cold_bound(self) -> float | None:
+        return self.step_to_plain / self.cold_bound if self.step_to_plain and self.cold_bound else None
 
     @property
     def first_of_bound(self) -> float | None:
@@ -110,6 +116,7 @@ def _row(store: Store, ratio: int, cell: Cell, system: str, own: Sequence[Measur
         to_plain=measured.tokens_per_s / plain.tokens_per_s,
         step_to_plain=plain.step / measured.step if plain.step and measured.step else None,
         bound=bound(plain.step, small.get("decode")) if lethe else None,
+        cold_bound=bound(plain.step, small.get("cold")) if lethe else None,
         first_to_plain=measured.first_p50 / plain.first_p50,
         first_bound=first_bound(large.get("prefill"), small.get("prefill")) if lethe else None,
     )

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from lethe_server.bench.profile import RANGE, Profile, leaves
@@ -35,20 +36,23 @@ class StepTimer:
         self._bench_steps: list[Step] = []
         self._bench_prompt = 0
         self._bench_profile: _Profiling | None = None
+        self._bench_between = torch.empty(0)
         model = self.model_runner.get_model()
         model.register_forward_pre_hook(self._bench_step, with_kwargs=True)
         for part, owner in ((MODEL, model), (LARGE, getattr(model, LARGE, None)), (PAIR, getattr(model, PAIR, None))):
             if owner is not None:
                 self._bench_hook(owner, part)
 
-    def bench_begin(self, prompt: int, profiled_rows: int = 0) -> None:
+    def bench_begin(self, prompt: int, profiled_rows: int = 0, between: int = 0) -> None:
         """Forget what was seen; the next requests have prompts of ``prompt`` tokens.
 
-        profiled_rows: profile the first decode steps of so many rows; 0 for no profile.
+        profiled_rows: profile the first decode steps of so many rows; 0 for no profile. between: bytes that are read
+        before each step, as beside this model another one's weights would be.
         """
         self._bench_steps.clear()
         self._bench_prompt = prompt
         self._bench_profile = _Profiling(profiled_rows) if profiled_rows else None
+        self._bench_between = torch.ones(between // 4)
 
     def bench_steps(self) -> list[tuple[float, int, bool, dict[str, float]]]:
         return [(step.began, step.rows, step.decode, step.parts) for step in self._bench_steps]
@@ -61,6 +65,7 @@ class StepTimer:
         decode = int(positions.min()) >= self._bench_prompt
         if self._bench_profile is not None:
             self._bench_profile.step(positions.shape[-1] if decode else 0)
+        self._bench_between.sum()
         self._bench_steps.append(Step(time.perf_counter(), positions.shape[-1], decode))
 
     def _bench_hook(self, owner: Any, part: str) -> None:

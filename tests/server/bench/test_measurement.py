@@ -31,4 +31,9 @@ def test_a_cell_is_measured_over_its_waves() -> None:
     assert found.tokens_per_s == pytest.approx(12 / (2.0 + 4.0))  # the pause between the waves doesn't count
     assert found.first_p50 == pytest.approx((1.0 + 3.0) / 2)
     assert found.next_p50 == found.next_p99 == pytest.approx(0.5)
-    assert found.step == pytest.approx((1.0 + 1.0) / (2 + 2))
+    assert found.step == pytest.approx(0.5)
+
+
+def test_one_slow_wave_leaves_the_step_as_it_is() -> None:
+    waves = [[Times(0.0, (1.0, 1.0 + gap, 1.0 + 2 * gap), 3)] for gap in (0.5, 0.5, 9.0)]
+    assert measure(waves).step == pytest.approx(0.5)
