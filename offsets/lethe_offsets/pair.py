@@ -111,6 +111,11 @@ class RuleRows:
             max_rank_k=max(ranks, default=0),
         )
 
+    @property
+    def only_scale(self) -> bool:
+        """Whether strengths and clips are all there is: nothing is put in an offset's place."""
+        return not (self.max_rank_k or self.any_pin or self.any_plausibility or self.any_gate)
+
     def take(self, rows: Tensor, all_active: bool = False) -> RuleRows:
         """The rules of ``rows`` (long, shape [m]); a negative index is a row without a module.
 
@@ -150,6 +155,15 @@ def apply_rules(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows, spe
     NaN throughout: the caller must fail its request. Differentiable in ``plus`` and ``minus`` for linear rules.
     """
     large = large.float()
+    if rules.only_scale:  # the usual case, in as few passes over the vocabulary as there can be
+        offset, poison = _offset(plus, minus, rules, large.shape[-1])
+        out = torch.addcmul(large, offset, rules.strength[:, None] + poison)
+    else:
+        out = _by_all_terms(large, plus, minus, rules, special_ids)
+    return out if rules.active is None else torch.where(rules.active[:, None], out, large)
+
+
+def _by_all_terms(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows, special_ids: Tensor) -> Tensor:
     shift, poison = _shift(large, plus, minus, rules)
     out = large + shift
     if rules.max_rank_k:
@@ -158,8 +172,7 @@ def apply_rules(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows, spe
         out = torch.where(linear, out, ranked)
     if rules.any_pin:
         out = torch.where(rules.pin_special[:, None], _pin(large, out, special_ids), out)
-    out = out + poison
-    return out if rules.active is None else torch.where(rules.active[:, None], out, large)
+    return out + poison
 
 
 def apply_sum(
@@ -200,10 +213,7 @@ def apply_sum(
 
 def _shift(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows) -> tuple[Tensor, Tensor]:
     """What a linear rule adds [n, vocab], and [n, 1] zero, or NaN for a row whose offset is not finite."""
-    offset = pad_offset(plus.float() - minus, large.shape[-1])
-    poison = offset.detach().sum(dim=-1, keepdim=True) * 0.0  # cheaper than asking every element
-    if rules.any_clip:
-        offset = torch.minimum(torch.maximum(offset, -rules.clip[:, None]), rules.clip[:, None])
+    offset, poison = _offset(plus, minus, rules, large.shape[-1])
     shift = offset * rules.strength[:, None]
     if rules.any_plausibility:
         floor = large.amax(dim=-1, keepdim=True) + rules.log_plausibility[:, None]
@@ -211,6 +221,15 @@ def _shift(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows) -> tuple
     if rules.any_gate:
         shift = torch.where(divergence(plus, minus)[:, None] < rules.gate[:, None], 0.0, shift)
     return shift, poison
+
+
+def _offset(plus: Tensor, minus: Tensor, rules: RuleRows, width: int) -> tuple[Tensor, Tensor]:
+    """The clipped offset [n, width], and [n, 1] zero, or NaN for a row that was not finite before it was clipped."""
+    offset = pad_offset(plus.float() - minus, width)
+    poison = offset.detach().sum(dim=-1, keepdim=True) * 0.0  # cheaper than asking every element
+    if rules.any_clip:
+        offset = torch.minimum(torch.maximum(offset, -rules.clip[:, None]), rules.clip[:, None])
+    return offset, poison
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:
