@@ -110,6 +110,10 @@ class Builds:
         """How long its training took."""
         return seconds(self._clock(name))
 
+    def clock(self, step: str, recipe: str) -> Path:
+        """Where the seconds of one of the split's steps are kept."""
+        return self.place / "clocks" / f"{step}-{recipe[:12]}"
+
     def _clock(self, name: ModelName) -> Path:
         return self.out / "clocks" / f"{name}-{self.recipe(name)[:12]}"
 

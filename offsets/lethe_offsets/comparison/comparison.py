@@ -9,7 +9,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from lethe_offsets.comparison.builds import MODELS, Builds
+from lethe_offsets.comparison.builds import MODELS, Builds, ModelName
 from lethe_offsets.comparison.clock import seconds, timed
 from lethe_offsets.comparison.contenders import Contender
 from lethe_offsets.comparison.judge import Candidate
@@ -28,10 +28,13 @@ class Comparison:
     contenders: tuple[Contender, ...]
 
     def models(self) -> list[Job]:
+        """Of ``needed``."""
+        return [Job(name, partial(self.builds.model, name)) for name in self.needed()]
+
+    def needed(self) -> list[ModelName]:
         """The models that the contenders need, the longest first; the target is there for all of them."""
         smalls = {contender.small for contender in self.contenders if contender.kind in ("offset", "pair")}
-        needed = {"large", "retrained", *smalls}
-        return [Job(name, partial(self.builds.model, name)) for name in MODELS if name in needed]
+        return [name for name in MODELS if name in {"large", "retrained", *smalls}]
 
     def trials(self, seed: int = 0) -> list[Trial]:
         """Every training at each of its rates; contenders that share one come as one."""
@@ -56,7 +59,12 @@ class Comparison:
         trained = steps.run(trial.name, recipe, train)
         rules = [dataclasses.asdict(rule) for rule in trial.rules]
         measured = [recipe, self.builds.recipe("retrained"), rules, bench.scored]
-        steps.run(_points(trial), measured, lambda out: trial.measure(bench, trained, out))
+
+        def measure(out: Path) -> None:
+            with timed(self._clock(trial, _points(trial)), self.builds.device):
+                trial.measure(bench, trained, out)
+
+        steps.run(_points(trial), measured, measure)
 
     def chosen(self, contender: Contender, trials: Iterable[Trial], before: float) -> Candidate | None:
         """The trial and the rule that stand for a contender; None for a model, or where every training broke down.
@@ -80,6 +88,10 @@ class Comparison:
     def repeated(self, candidate: Candidate, trial: Trial) -> Candidate:
         """What is to be judged of such a training, once it has ended."""
         return self._candidate(candidate.contender, trial, candidate.rule)
+
+    def seconds(self, trials: Iterable[Trial]) -> float:
+        """How long these trainings took, and measuring what came of them."""
+        return sum(seconds(self._clock(trial, step)) for trial in trials for step in (trial.name, _points(trial)))
 
     def sound(self, candidate: Candidate) -> bool:
         """Whether its training came to an end."""
@@ -123,8 +135,8 @@ class Comparison:
             models.append(self.builds.recipe(trial.contender.small))
         return digest([models, self.builds.sets_recipe(), trial.config.model_dump(mode="json")])
 
-    def _clock(self, trial: Trial) -> Path:
-        return self.builds.place / "clocks" / f"{trial.name}-{self._recipe(trial)[:12]}"
+    def _clock(self, trial: Trial, step: str | None = None) -> Path:
+        return self.builds.clock(step or trial.name, self._recipe(trial))
 
 
 def _points(trial: Trial) -> str:

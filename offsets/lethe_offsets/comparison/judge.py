@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from lethe_offsets.comparison.builds import Builds
+from lethe_offsets.comparison.clock import seconds, timed
 from lethe_offsets.comparison.contenders import Contender
 from lethe_offsets.evaluation.axes.asking import spread
 from lethe_offsets.evaluation.local import Local
@@ -18,7 +19,7 @@ from lethe_offsets.evaluation.tofu.forget_quality import forget_ratios
 from lethe_offsets.evaluation.tofu.utility import PARTS, harmonic_mean
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
-from lethe_offsets.steps import Steps
+from lethe_offsets.steps import Steps, digest
 from lethe_offsets.training.progress import Report
 
 RECIPE = 1  # to be raised when metrics measure something else than before
@@ -63,14 +64,27 @@ def judge(builds: Builds, candidate: Candidate, report: Report) -> None:
     """Measure, unless it has been done."""
 
     def build(out: Path) -> None:
-        row = _measure(builds, candidate, report)
+        with timed(_clock(builds, candidate), builds.device):
+            row = _measure(builds, candidate, report)
         out.mkdir(parents=True)
         (out / ROW_FILE).write_text(row.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
+    Steps(builds.place / "judged").run(candidate.name, _recipe(builds, candidate), build)
+
+
+def judging_seconds(builds: Builds, candidate: Candidate) -> float:
+    """How long it took."""
+    return seconds(_clock(builds, candidate))
+
+
+def _recipe(builds: Builds, candidate: Candidate) -> list[object]:
     size = builds.size
     asked = [size.sampled, size.num_samples, size.max_tokens]
-    recipe = [RECIPE, candidate.identity, candidate.rule and dataclasses.asdict(candidate.rule), asked]
-    Steps(builds.place / "judged").run(candidate.name, recipe, build)
+    return [RECIPE, candidate.identity, candidate.rule and dataclasses.asdict(candidate.rule), asked]
+
+
+def _clock(builds: Builds, candidate: Candidate) -> Path:
+    return builds.clock(f"judged-{candidate.name}", digest(_recipe(builds, candidate)))
 
 
 def read_row(builds: Builds, name: str) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import torch
@@ -29,8 +30,28 @@ one that keeps most. Nothing else was chosen. In `clean` rows the small model ne
 """
 
 
+TOOK = """\
+All of it took {models:.0f} minutes for the models, {trainings:.0f} for all trainings and the choice among them, and
+{judging:.0f} for judging, {total:.0f} in all, on one core (processor time) or GPU.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds, as clocks are (see ``clock.py``), over all interruptions."""
+
+    models: float
+    trainings: float
+    judging: float
+
+
 def page(
-    builds: Builds, rows: Sequence[Row], again: Sequence[Sequence[Row]], broken: Sequence[str], command: str
+    builds: Builds,
+    rows: Sequence[Row],
+    again: Sequence[Sequence[Row]],
+    broken: Sequence[str],
+    took: Took,
+    command: str,
 ) -> str:
     """again: the runs of several seeds of a way of forgetting. broken: those of which no training came to an end."""
     size = builds.size
@@ -53,6 +74,8 @@ def page(
     if again:
         parts.append("Further seeds of the two best, at the same rate and rule; mean (least to largest):\n")
         parts.append(_again(again))
+    minutes = {name: seconds / 60 for name, seconds in asdict(took).items()}
+    parts.append(TOOK.format(**minutes, total=sum(minutes.values())))
     return "\n".join([*parts, "\n".join(f"- {line}" for line in verdict(rows)), ""])
 
 

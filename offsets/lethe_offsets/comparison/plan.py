@@ -18,7 +18,7 @@ def plan(comparison: Comparison, seeds: int, workers: int) -> Table:
     size, share = comparison.builds.size, SHARES[comparison.builds.split]
     trials = comparison.trials()
     direct = sum(trial.contender.kind == "direct" for trial in trials)
-    counts: dict[str, int] = {name: 1 for name in MODELS if name in {job.label for job in comparison.models()}}
+    counts: dict[str, int] = dict.fromkeys(comparison.needed(), 1)
     again = 2 * (seeds - 1)
     counts |= {"direct": direct, "offset": len(trials) - direct + again, "judged": len(comparison.contenders) + again}
     table = Table(title=f"Plan for {comparison.builds.split}", title_justify="left")

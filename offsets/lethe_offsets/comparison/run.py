@@ -12,8 +12,8 @@ from transformers.utils.logging import disable_progress_bar
 from lethe_offsets.comparison.builds import Builds, ModelName
 from lethe_offsets.comparison.comparison import Comparison
 from lethe_offsets.comparison.contenders import RETRAIN, TARGET, Contender
-from lethe_offsets.comparison.judge import Candidate, Row, judge, read_row
-from lethe_offsets.comparison.page import page
+from lethe_offsets.comparison.judge import Candidate, Row, judge, judging_seconds, read_row
+from lethe_offsets.comparison.page import Took, page
 from lethe_offsets.comparison.plan import plan
 from lethe_offsets.comparison.pool import Job, Pool
 from lethe_offsets.comparison.probability import probabilities
@@ -39,18 +39,18 @@ def reproduce(
     comparison = Comparison(builds, contenders)
     console.print(plan(comparison, seeds, workers))
     with Pool(workers, console) as pool:
-        rows, repeated = _measure(comparison, seeds, pool)
+        rows, repeated, took = _measure(comparison, seeds, pool)
     console.print(terminal(rows, f"TOFU {builds.split}"))
     for line in verdict(rows):
         console.print(line)
     broken = [contender.title for contender in contenders if contender.name not in {row.name for row in rows}]
     with replacing(out := builds.place / TABLE_FILE) as draft:
-        draft.write_text(page(builds, rows, repeated, broken, command), encoding="utf-8")
+        draft.write_text(page(builds, rows, repeated, broken, took, command), encoding="utf-8")
     return out
 
 
-def _measure(comparison: Comparison, seeds: int, pool: Pool) -> tuple[list[Row], list[list[Row]]]:
-    """A row for each contender, and those of the two best over all seeds."""
+def _measure(comparison: Comparison, seeds: int, pool: Pool) -> tuple[list[Row], list[list[Row]], Took]:
+    """A row for each contender, those of the two best over all seeds, and how long it all took."""
     builds = comparison.builds
     builds.tokenizer()
     builds.sets()
@@ -59,12 +59,17 @@ def _measure(comparison: Comparison, seeds: int, pool: Pool) -> tuple[list[Row],
     pool.run("trainings", _attempts(comparison, trials))
     before = _retain_probability(comparison)
     chosen = [found for one in comparison.contenders if (found := comparison.chosen(one, trials, before))]
-    rows = _judge(builds, [*_models(builds), *chosen], pool)
-    if seeds == 1:
-        return rows, []
-    best = [next(one for one in chosen if one.name == row.name) for row in ranked(rows)[:BEST]]
-    further = _repeat(comparison, best, rows[1], seeds, pool)
-    return rows, [[row for row in rows if row.name == one.name] + further[one.name] for one in best]
+    judged = [*_models(builds), *chosen]
+    rows = _judge(builds, judged, pool)
+    again: list[list[Row]] = []
+    if seeds > 1:
+        best = [next(one for one in chosen if one.name == row.name) for row in ranked(rows)[:BEST]]
+        further = [(one, comparison.again(one, seed)) for one in best for seed in range(1, seeds)]
+        repeated = _repeat(comparison, further, rows[1], pool)
+        again = [[row for row in rows if row.name == one.name] + repeated[one.name] for one in best]
+        trials += [trial for _, trial in further]
+        judged += [comparison.repeated(*each) for each in further]
+    return rows, again, _took(comparison, trials, judged)
 
 
 def _attempts(comparison: Comparison, trials: Sequence[Trial]) -> list[Job]:
@@ -89,17 +94,25 @@ def _compared(row: Row, retrain: Row) -> Row:
 
 
 def _repeat(
-    comparison: Comparison, best: Sequence[Candidate], retrain: Row, seeds: int, pool: Pool
+    comparison: Comparison, again: Sequence[tuple[Candidate, Trial]], retrain: Row, pool: Pool
 ) -> dict[str, list[Row]]:
     """The same trainings with further seeds, under the rules that were chosen; their rows by name."""
-    again = [(one, comparison.again(one, seed)) for one in best for seed in range(1, seeds)]
     pool.run("further seeds", _attempts(comparison, [trial for _, trial in again]))
     sound = [done for one, trial in again if comparison.sound(done := comparison.repeated(one, trial))]
     pool.run("judged", [Job(one.name, partial(judge, comparison.builds, one)) for one in sound])
-    found: dict[str, list[Row]] = {one.name: [] for one in best}
+    found: dict[str, list[Row]] = {one.name: [] for one, _ in again}
     for one in sound:
         found[one.contender.name].append(_compared(read_row(comparison.builds, one.name), retrain))
     return found
+
+
+def _took(comparison: Comparison, trials: Sequence[Trial], judged: Sequence[Candidate]) -> Took:
+    builds = comparison.builds
+    return Took(
+        models=sum(builds.seconds(name) for name in comparison.needed()),
+        trainings=comparison.seconds(trials),
+        judging=sum(judging_seconds(builds, one) for one in judged),
+    )
 
 
 def _retain_probability(comparison: Comparison) -> float:

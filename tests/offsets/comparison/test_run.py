@@ -68,6 +68,15 @@ def test_each_row_tells_the_time_of_its_own_training(built: Builds, out: Path) -
     assert all(read_row(dataclasses.replace(built, out=out), name).seconds > 0 for name in names)
 
 
+def test_every_step_has_its_clock(out: Path) -> None:
+    place = out / "forget10"
+    steps = [path.name for path in (place / "trials").iterdir() if path.name != "steps"]
+    steps += [f"judged-{path.name}" for path in (place / "judged").iterdir() if path.name != "steps"]
+    clocks = {path.name.rpartition("-")[0]: float(path.read_text()) for path in (place / "clocks").iterdir()}
+    assert sorted(clocks) == sorted(steps)
+    assert all(seconds > 0 for name, seconds in clocks.items() if name.startswith("judged-"))
+
+
 def test_a_second_run_finds_everything_done(built: Builds, out: Path) -> None:
     before = times(out)
     page = (out / "forget10" / "table.md").read_text(encoding="utf-8")
@@ -96,5 +105,6 @@ def times(out: Path) -> dict[Path, int]:
 
 
 def untimed(page: str) -> list[str]:
-    """The lines without their last cells, which are seconds."""
-    return [line.strip("| ").rpartition("|")[0] if line.startswith("|") else line for line in page.splitlines()]
+    """The lines without their last cells, which are seconds, and without the paragraph on times."""
+    lines = re.sub(r"All of it took.*?\n\n", "", page, flags=re.DOTALL).splitlines()
+    return [line.strip("| ").rpartition("|")[0] if line.startswith("|") else line for line in lines]

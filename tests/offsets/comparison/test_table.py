@@ -8,7 +8,7 @@ import pytest
 
 from lethe_offsets.comparison.builds import Builds
 from lethe_offsets.comparison.judge import Row
-from lethe_offsets.comparison.page import page
+from lethe_offsets.comparison.page import Took, page
 from lethe_offsets.comparison.table import COLUMNS, cells, markdown, ranked, spread, verdict
 from lethe_offsets.pair import Rule
 
@@ -84,9 +84,12 @@ def test_several_seeds_are_shown_with_their_range() -> None:
 
 def test_the_page_says_how_it_was_made_and_what_broke_down(built: Builds) -> None:
     small = dataclasses.replace(built)
-    text = page(small, [TARGET, RETRAIN], [], ["direct GA"], "lethe reproduce tofu --size mini")
+    took = Took(models=600.0, trainings=1200.0, judging=90.0)
+    text = page(small, [TARGET, RETRAIN], [], ["direct GA"], took, "lethe reproduce tofu --size mini")
     assert "    lethe reproduce tofu --size mini\n" in text
     assert "at every rate: direct GA." in text
     assert "Llama, 2 layers of 64, 40 epochs" in text
     assert "Leak@3" in text
     assert "6 records of the retain set" in text
+    assert "10 minutes for the models, 20 for all trainings" in text
+    assert "2 for judging, 32 in all" in text
