@@ -51,7 +51,8 @@ class OffsetLogitsProcessor(LogitsProcessor):
         """
         widths = [large.config.hidden_size, 2 * self.pairs * small.config.hidden_size, 1]
         large_rows, lanes, slots = torch.split(hidden, widths, dim=-1)
-        large_logits: Tensor | None = large.compute_logits(large_rows.to(self.dtypes[0]))
+        # Contiguous: vLLM's products with AMX take the rows of a batch of two for neighbours.
+        large_logits: Tensor | None = large.compute_logits(large_rows.to(self.dtypes[0]).contiguous())
         if adapters is None or not adapters.any_module:
             return large_logits
         with self.clock.pair:
