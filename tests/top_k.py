@@ -21,7 +21,7 @@ from lethe_offsets.training.logits import model_logits, pad
 def answer_logits(model: PreTrainedModel, example: Example) -> Tensor:
     """The model's logits at the example's predicted tokens, [n, vocab]."""
     ids, mask, predicted = pad([example])
-    return model_logits(model)(ids, mask)[predicted].float()
+    return model_logits(model)(ids, mask, predicted).float()
 
 
 def top_k_of(logits: Tensor, example: Example, top_k: int) -> TopK:

@@ -31,7 +31,7 @@ def grid_scores(
     for done, batch in enumerate(batches := list(passes(examples))):
         chosen = [examples[index] for index in batch]
         ids, mask, predicted = pad(chosen)
-        high, low = (lane(ids, mask)[predicted].float() for lane in (plus, minus))
+        high, low = (lane(ids, mask, predicted).float() for lane in (plus, minus))
         base = large.logits(chosen, low.shape[-1])
         tokens = ids[:, 1:][predicted[:, :-1]]
         for place, rule in enumerate(rules):
@@ -50,7 +50,7 @@ def reference_scores(examples: Sequence[Example], reference: Recording | PreTrai
     model, scores = model_logits(reference), []
     for example in examples:
         ids, mask, predicted = pad([example])
-        logprobs = token_log_probs(model(ids, mask)[predicted], ids[:, 1:][predicted[:, :-1]])
+        logprobs = token_log_probs(model(ids, mask, predicted), ids[:, 1:][predicted[:, :-1]])
         scores.append(_probabilities(logprobs, [example]))
     return torch.cat(scores)
 

@@ -64,9 +64,9 @@ def direct_trainee(
     """``model`` itself as what is trained and scored; the minus lane of ``fixed`` is never read."""
     logits = model_logits(model)
 
-    def adapted(ids: Tensor, mask: Tensor) -> Tensor:
+    def adapted(ids: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
         with bfloat16(model.device.type):
-            return logits(ids, mask)
+            return logits(ids, mask, asked)
 
     nothing = torch.empty(0, dtype=torch.long)
     ensemble = Ensemble(examples, fixed, adapted, config.rule, nothing, model.device, trained="lane")
@@ -75,8 +75,8 @@ def direct_trainee(
     return Trainee(lanes, lambda indices: step_loss(config, ensemble, indices, begins), ensemble)  # type: ignore[arg-type]
 
 
-def _no_lane(ids: Tensor, mask: Tensor) -> Tensor:
-    return torch.zeros(*ids.shape, 1)
+def _no_lane(ids: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
+    return torch.zeros(int(asked.sum()), 1)
 
 
 def _save(model: PreTrainedModel, words: PreTrainedTokenizerBase, out: Path) -> None:

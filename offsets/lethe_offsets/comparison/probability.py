@@ -31,7 +31,7 @@ def probabilities(
         chosen = [examples[index] for index in batch]
         ids, mask, predicted = pad(chosen)
         tokens, lengths = ids[:, 1:][predicted[:, :-1]], [sum(example.answer) for example in chosen]
-        base, *pair = (model(ids, mask)[predicted].float().cpu() for model in (large, *(lanes or ())))
+        base, *pair = (model(ids, mask, predicted).float().cpu() for model in (large, *(lanes or ())))
         for place, rule in enumerate(rules):
             logits = base
             if pair:

@@ -55,7 +55,7 @@ class Ensemble:
         chosen = [self.examples[index] for index in indices]
         ids, mask, predicted = pad(chosen)
         fixed_rows = self.fixed.rows(indices)
-        adapted = self.adapted(ids.to(self.device), mask.to(self.device))[predicted.to(self.device)]
+        adapted = self.adapted(ids.to(self.device), mask.to(self.device), predicted.to(self.device))
         large = self.fixed.large[fixed_rows].to(self.device)
         minus = self.fixed.minus[fixed_rows].to(self.device)
         unit, num_units = _number_units(chosen)

@@ -46,7 +46,7 @@ def pair_trainee(config: TrainingConfig, material: Material) -> Trainee:
 
     level = dataclasses.replace(material.fixed, minus=torch.zeros(1, 1).expand_as(material.fixed.minus))
     ensemble = dataclasses.replace(material, fixed=level).ensemble(
-        lambda ids, mask: plus(ids, mask).float() - minus(ids, mask).float(), config.rule
+        lambda *asked: plus(*asked).float() - minus(*asked).float(), config.rule
     )
     return Trainee(lanes, terms, ensemble)
 

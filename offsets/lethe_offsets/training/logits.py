@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -11,14 +12,16 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch import Tensor
+from torch.nn import Module
 from transformers import PreTrainedModel
 
 from lethe_offsets.recording.file import Recording
 from lethe_offsets.training.data import Example
 from lethe_offsets.training.progress import Report, silent
 
-LogitsFn = Callable[[Tensor, Tensor], Tensor]
-"""ids and mask, both [batch, length] and padded on the right, to logits [batch, length, vocab]."""
+LogitsFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""ids, mask and which positions are asked for (bool), each [batch, length] and padded on the right, to their logits
+[positions, vocab], one text's after the other's."""
 
 Large = LogitsFn | Recording
 """Where the large model's logits come from."""
@@ -27,14 +30,39 @@ PASS_TOKENS = 2048  # in one forward pass over the fixed data, padding included
 
 
 def model_logits(model: PreTrainedModel | PeftModel) -> LogitsFn:
-    """A Hugging Face causal language model as a function of ids and mask."""
+    """A Hugging Face causal language model as a function of ids and mask.
 
-    def logits(ids: Tensor, mask: Tensor) -> Tensor:
+    Its head sees only the positions that are asked for: it is much of a small model's work, and logits over a large
+    vocabulary are large.
+    """
+
+    def logits(ids: Tensor, mask: Tensor, asked: Tensor) -> Tensor:
         ids, mask = ids.to(model.device), mask.to(model.device)
-        out: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        return out
+        with _head_at(model, asked):
+            out: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return out if out.dim() == 2 else out[asked.to(out.device)]
 
     return logits
+
+
+@contextmanager
+def _head_at(model: PreTrainedModel | PeftModel, asked: Tensor) -> Iterator[None]:
+    """The module of the head, where the model has one and calls it, gets its input [batch, length, hidden] as
+    [positions, hidden]; what comes after it looks at single logits."""
+    head: Module | None = model.get_output_embeddings()
+    if head is None:
+        yield
+        return
+
+    def select(_: Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden, *rest = given
+        return hidden[asked.to(hidden.device)], *rest
+
+    hook = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def pad(examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,12 +138,10 @@ def _rows(examples: Sequence[Example], large: Large, minus: LogitsFn) -> tuple[T
     """Large and minus over the predicted tokens of ``examples``."""
     ids, mask, predicted = pad(examples)
 
-    def of(lane: LogitsFn) -> Tensor:
-        logits = lane(ids, mask)
-        return logits[predicted.to(logits.device)]
-
-    small = of(minus)
-    return (large.logits(examples, small.shape[-1]) if isinstance(large, Recording) else of(large)), small
+    small = minus(ids, mask, predicted)
+    if isinstance(large, Recording):
+        return large.logits(examples, small.shape[-1]), small
+    return large(ids, mask, predicted), small
 
 
 def passes(examples: Sequence[Example]) -> Iterator[list[int]]:

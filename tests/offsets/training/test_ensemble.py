@@ -45,7 +45,7 @@ def alone(example: Example, lanes: tuple[LogitsFn, LogitsFn, LogitsFn]) -> Tenso
     """The ensemble's logits [length - 1, vocab] of one example, the rule's arithmetic by hand."""
     ids = torch.tensor([example.ids])
     with torch.no_grad():
-        large, minus, plus = (lane(ids, torch.ones_like(ids))[0, :-1] for lane in lanes)
+        large, minus, plus = (lane(ids, torch.ones_like(ids), torch.ones_like(ids).bool())[:-1] for lane in lanes)
     offset: Tensor = large + 0.7 * (plus - minus).clamp(-1.5, 1.5)
     return offset
 
@@ -85,7 +85,7 @@ def test_a_lane_is_trained_alone_or_against_the_small_model(
     rows = replace(ensemble, trained=trained).batch([4]).retain
     ids = torch.tensor([examples[4].ids])
     with torch.no_grad():
-        minus, adapted = (lane(ids, torch.ones_like(ids))[0] for lane in lanes[1:])
+        minus, adapted = (lane(ids, torch.ones_like(ids), torch.ones_like(ids).bool()) for lane in lanes[1:])
     places = [place - 1 for place, counts in enumerate(examples[4].answer) if counts]
     wanted = (adapted if trained == "lane" else adapted - minus)[places]
     torch.testing.assert_close(rows.ensemble, wanted, rtol=1e-4, atol=1e-4)
@@ -101,9 +101,9 @@ def test_the_large_model_is_asked_once_for_each_example(
 ) -> None:
     asked: list[int] = []
 
-    def large(ids: Tensor, mask: Tensor) -> Tensor:
+    def large(ids: Tensor, mask: Tensor, places: Tensor) -> Tensor:
         asked.extend(mask.sum(dim=1).tolist())
-        return lanes[0](ids, mask)
+        return lanes[0](ids, mask, places)
 
     fixed = record_logits(examples, large, lanes[1], tmp_path, torch.bfloat16)
     assert sorted(asked) == sorted(len(example.ids) for example in examples)
@@ -116,7 +116,7 @@ def test_a_batch_carries_gradients_to_the_adapted_lane_only(
 ) -> None:
     shift = torch.zeros((), requires_grad=True)
     fixed = record_logits(examples, lanes[0], lanes[1], tmp_path, torch.float32)
-    adapted = lambda ids, mask: lanes[2](ids, mask) + shift * torch.arange(384.0)  # noqa: E731
+    adapted = lambda *asked: lanes[2](*asked) + shift * torch.arange(384.0)  # noqa: E731
     rows = Ensemble(examples, fixed, adapted, RULE, torch.tensor([0]), torch.device("cpu")).batch([0]).forget
     rows.ensemble.log_softmax(dim=-1)[:, 7].sum().backward()
     assert shift.grad is not None

@@ -41,3 +41,38 @@ def test_a_recording_stands_in_for_the_model(
         assert rebuilt.large.logsumexp(dim=-1).abs().max() < 1e-3
     assert errors[0] > errors[1] > 1e-4  # nats
     assert abs(errors[2]) < 1e-5
+
+
+def test_a_model_gives_the_positions_asked_for(pair: tiny.TinyPair) -> None:
+    """With its gradient, and its head as it was afterwards."""
+    model = load_model(pair.small)
+    ids = torch.randint(3, 380, (3, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    asked = torch.rand(3, 7) < 0.5
+    asked[1, 4:] = False
+    whole = model(input_ids=ids, attention_mask=mask).logits[asked]
+    found = model_logits(model)(ids, mask, asked)
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+    assert model(input_ids=ids).logits.shape[:2] == ids.shape
+    weight = model.get_input_embeddings().weight
+    gradients = [torch.autograd.grad(logits.log_softmax(-1)[:, 5].sum(), weight)[0] for logits in (whole, found)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+
+
+def test_the_head_sees_only_what_is_asked_for(pair: tiny.TinyPair) -> None:
+    model, seen = load_model(pair.small), []
+    model.get_output_embeddings().register_forward_hook(lambda head, given, out: seen.append(tuple(out.shape)))
+    asked = torch.zeros(2, 5, dtype=torch.bool)
+    asked[0, 1] = asked[1, 3] = asked[1, 4] = True
+    model_logits(model)(torch.ones(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.long), asked)
+    assert seen == [(3, 384)]
+
+
+def test_a_model_without_a_module_for_its_head(pair: tiny.TinyPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(pair.small)
+    asked = torch.ones(1, 4, dtype=torch.bool)
+    given = torch.arange(3, 7)[None], torch.ones(1, 4, dtype=torch.long), asked
+    usual = model_logits(model)(*given)
+    monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
+    torch.testing.assert_close(model_logits(model)(*given), usual, atol=1e-5, rtol=1e-5)

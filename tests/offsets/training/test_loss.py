@@ -54,9 +54,9 @@ class Run:
     def log_prob(self, index: int, lane: str) -> float:
         """Of the predicted tokens of an example, by one forward pass without padding, in plain sums."""
         example = self.ensemble.examples[index]
+        whole = torch.ones(1, len(example.ids), dtype=torch.long)
         large, adapted, minus = (
-            pass_(torch.tensor([example.ids]), torch.ones(1, len(example.ids), dtype=torch.long))[0].tolist()
-            for pass_ in self.lanes
+            pass_(torch.tensor([example.ids]), whole, whole.bool()).tolist() for pass_ in self.lanes
         )
         total = 0.0
         for place in range(1, len(example.ids)):
