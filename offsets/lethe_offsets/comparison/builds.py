@@ -10,7 +10,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerFast
 
-from lethe_offsets.comparison.clock import seconds, timed
+from lethe_offsets.comparison.clock import clock_file, seconds, timed
 from lethe_offsets.comparison.models import train_model
 from lethe_offsets.comparison.sizes import Size
 from lethe_offsets.digests import file_digest
@@ -110,12 +110,8 @@ class Builds:
         """How long its training took."""
         return seconds(self._clock(name))
 
-    def clock(self, step: str, recipe: str) -> Path:
-        """Where the seconds of one of the split's steps are kept."""
-        return self.place / "clocks" / f"{step}-{recipe[:12]}"
-
     def _clock(self, name: ModelName) -> Path:
-        return self.out / "clocks" / f"{name}-{self.recipe(name)[:12]}"
+        return clock_file(self.out, name, self.recipe(name))
 
     def _words(self) -> list[object]:
         return [RECIPE, file_digest(self.file("full")), self.size.vocabulary]

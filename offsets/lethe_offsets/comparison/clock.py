@@ -27,6 +27,11 @@ def timed(path: Path, device: str) -> Iterator[None]:
             draft.write_text(f"{total:.1f}", encoding="utf-8")
 
 
+def clock_file(folder: Path, step: str, recipe: str) -> Path:
+    """Where the seconds are kept of a step whose outcome lies below ``folder``; of another recipe they are others."""
+    return folder / "clocks" / f"{step}-{recipe[:12]}"
+
+
 def seconds(path: Path) -> float:
     """What ``timed`` has summed up; 0 where nothing has run yet."""
     return float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from lethe_offsets.comparison.builds import MODELS, Builds, ModelName
-from lethe_offsets.comparison.clock import seconds, timed
+from lethe_offsets.comparison.clock import clock_file, seconds, timed
 from lethe_offsets.comparison.contenders import Contender
 from lethe_offsets.comparison.judge import Candidate
 from lethe_offsets.comparison.pool import Job
@@ -136,7 +136,7 @@ class Comparison:
         return digest([models, self.builds.sets_recipe(), trial.config.model_dump(mode="json")])
 
     def _clock(self, trial: Trial, step: str | None = None) -> Path:
-        return self.builds.clock(step or trial.name, self._recipe(trial))
+        return clock_file(self.builds.place, step or trial.name, self._recipe(trial))
 
 
 def _points(trial: Trial) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from lethe_offsets.comparison.builds import Builds
-from lethe_offsets.comparison.clock import seconds, timed
+from lethe_offsets.comparison.clock import clock_file, seconds, timed
 from lethe_offsets.comparison.contenders import Contender
 from lethe_offsets.evaluation.axes.asking import spread
 from lethe_offsets.evaluation.local import Local
@@ -84,7 +84,7 @@ def _recipe(builds: Builds, candidate: Candidate) -> list[object]:
 
 
 def _clock(builds: Builds, candidate: Candidate) -> Path:
-    return builds.clock(f"judged-{candidate.name}", digest(_recipe(builds, candidate)))
+    return clock_file(builds.place, f"judged-{candidate.name}", digest(_recipe(builds, candidate)))
 
 
 def read_row(builds: Builds, name: str) -> Row:

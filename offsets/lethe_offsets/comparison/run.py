@@ -60,15 +60,20 @@ def _measure(comparison: Comparison, seeds: int, pool: Pool) -> tuple[list[Row],
     before = _retain_probability(comparison)
     chosen = [found for one in comparison.contenders if (found := comparison.chosen(one, trials, before))]
     judged = [*_models(builds), *chosen]
-    rows = _judge(builds, judged, pool)
+    measured = _judge(builds, judged, pool)
+    retrain = measured[1]  # Target's comes before it, all others after
+    rows = [_compared(row, retrain) for row in measured]
     again: list[list[Row]] = []
     if seeds > 1:
         best = [next(one for one in chosen if one.name == row.name) for row in ranked(rows)[:BEST]]
         further = [(one, comparison.again(one, seed)) for one in best for seed in range(1, seeds)]
-        repeated = _repeat(comparison, further, rows[1], pool)
-        again = [[row for row in rows if row.name == one.name] + repeated[one.name] for one in best]
+        repeated = _repeat(comparison, further, pool)
+        seeds_of = {one.name: [row for row in rows if row.name == one.name] for one in best}
+        for one, row in zip(repeated, _judge(builds, repeated, pool), strict=True):
+            seeds_of[one.contender.name].append(_compared(row, retrain))
+        again = [*seeds_of.values()]
         trials += [trial for _, trial in further]
-        judged += [comparison.repeated(*each) for each in further]
+        judged += repeated
     return rows, again, _took(comparison, trials, judged)
 
 
@@ -83,27 +88,19 @@ def _models(builds: Builds) -> list[Candidate]:
 
 
 def _judge(builds: Builds, candidates: Sequence[Candidate], pool: Pool) -> list[Row]:
-    """Target's and Retrain's rows are the first; forget quality compares all with Retrain."""
     pool.run("judged", [Job(one.name, partial(judge, builds, one)) for one in candidates])
-    rows = [read_row(builds, one.name) for one in candidates]
-    return [_compared(row, rows[1]) for row in rows]
+    return [read_row(builds, one.name) for one in candidates]
 
 
 def _compared(row: Row, retrain: Row) -> Row:
+    """With its forget quality, which compares it with Retrain."""
     return row.model_copy(update={"numbers": row.numbers | compare(row.truth_ratios, retrain.truth_ratios)})
 
 
-def _repeat(
-    comparison: Comparison, again: Sequence[tuple[Candidate, Trial]], retrain: Row, pool: Pool
-) -> dict[str, list[Row]]:
-    """The same trainings with further seeds, under the rules that were chosen; their rows by name."""
+def _repeat(comparison: Comparison, again: Sequence[tuple[Candidate, Trial]], pool: Pool) -> list[Candidate]:
+    """The same trainings with further seeds, under the rules that were chosen; those that came to an end."""
     pool.run("further seeds", _attempts(comparison, [trial for _, trial in again]))
-    sound = [done for one, trial in again if comparison.sound(done := comparison.repeated(one, trial))]
-    pool.run("judged", [Job(one.name, partial(judge, comparison.builds, one)) for one in sound])
-    found: dict[str, list[Row]] = {one.name: [] for one, _ in again}
-    for one in sound:
-        found[one.contender.name].append(_compared(read_row(comparison.builds, one.name), retrain))
-    return found
+    return [done for one, trial in again if comparison.sound(done := comparison.repeated(one, trial))]
 
 
 def _took(comparison: Comparison, trials: Sequence[Trial], judged: Sequence[Candidate]) -> Took:

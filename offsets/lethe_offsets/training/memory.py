@@ -12,7 +12,7 @@ def keep_memory() -> None:
     """Let this process keep what it frees: for the many passes of small models, whose logits are most of it.
 
     glibc gives blocks of some 32 MiB back as soon as they are free, and every page of the next one is a fault again.
-    Measured on trainings of 125 steps with logits of 32 MiB: 69 s of a core instead of 87 s. Elsewhere than on glibc
+    Measured on trainings of 125 steps with logits of 32 MiB: 72 s of a core instead of 87 s. Elsewhere than on glibc
     nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
