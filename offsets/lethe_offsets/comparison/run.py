@@ -38,7 +38,7 @@ def reproduce(
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of loading weights
     comparison = Comparison(builds, contenders)
     console.print(plan(comparison, seeds, workers))
-    with Pool(workers, console) as pool:
+    with Pool(workers, builds.device, console) as pool:
         rows, repeated, took = _measure(comparison, seeds, pool)
     console.print(terminal(rows, f"TOFU {builds.split}"))
     for line in verdict(rows):
