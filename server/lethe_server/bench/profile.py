@@ -11,9 +11,17 @@ RANGE = "bench:"
 Operation = tuple[str, str, float]
 Profile = tuple[float, int, list[Operation]]
 
-ATTENTION = ("vllm::unified_", "_C::cpu_attention", "_C::reshape_and_cache", "aten::scaled_dot_product")
+ATTENTION = ("vllm::unified_", "_C::cpu_att", "_C::reshape_and_cache", "aten::scaled_dot_product")
 ADAPTERS = ("lethe::", "aten::mm", "aten::addmm", "aten::bmm")  # the models' own linear layers are vLLM's on the CPU
-LINEAR = ("_C::onednn", "_C::cpu_gemm", "aten::mm", "aten::addmm", "aten::linear", "mkldnn::")
+LINEAR = (
+    "_C::onednn",
+    "_C::cpu_gemm",
+    "_C::weight_packed_linear",
+    "aten::mm",
+    "aten::addmm",
+    "aten::linear",
+    "mkldnn::",
+)
 HEADS = {"large head": "large: head", "pair head": "pair: head", "model head": "rules"}
 BETWEEN = "between operations (Python, scheduling)"
 

@@ -12,10 +12,12 @@ from lethe_server.bench.profile import BETWEEN, as_markdown, group_of, groups
     [
         ("_C::onednn_mm", "large", "large: linear layers"),
         ("_C::onednn_mm", "pair", "pair: linear layers"),
+        ("_C::weight_packed_linear", "pair", "pair: linear layers"),
         ("aten::mm", "large", "large: linear layers"),
         ("aten::mm", "pair", "pair: adapters"),
         ("lethe::add_adapters", "pair", "pair: adapters"),
         ("_C::cpu_attention_with_kv_cache", "pair", "pair: attention"),
+        ("_C::cpu_attn_reshape_and_cache", "large", "large: attention"),
         ("aten::mul", "large", "large: the rest"),
         ("_C::onednn_mm", "pair head", "pair: head"),
         ("aten::where", "model head", "rules"),
