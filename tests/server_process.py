@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ ENGINE = (
 # kernels of 1,024 shapes of batches.
 LITTLE_CACHED = {"MALLOC_MMAP_THRESHOLD_": "65536", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 START_S = 180.0
+ENOUGH_S = 30.0  # for what takes no time
 LETHE = str(Path(sys.executable).with_name("lethe"))
 
 
@@ -149,3 +150,11 @@ def _wait_until_ready(server: Server) -> None:
         except httpx.TransportError:
             time.sleep(0.2)
     raise AssertionError(f"the server did not start:\n{server.log.read_text()[-4000:]}")
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Until it holds, of something that follows at once but not at the same moment."""
+    deadline = time.monotonic() + ENOUGH_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

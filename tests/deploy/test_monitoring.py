@@ -23,7 +23,7 @@ from kit import Kit, build_kit
 from lethe_server.auth import key_digest
 from otlp_receiver import Spans, receiving
 from prometheus_process import DEPLOY, Prometheus, watching
-from server_process import ADMIN_KEY, CLIENT_KEY, Server, serving
+from server_process import ADMIN_KEY, CLIENT_KEY, Server, serving, wait_for
 
 pytestmark = [
     pytest.mark.engine,
@@ -208,6 +208,8 @@ def test_the_log_says_who_asked_and_holds_no_text(watched: Watched, panels: Any)
         assert response.headers["x-request-id"] == "mine-1"
         refused = http.post("/v1/completions", json={**body, "model": "nothing"}, headers={"x-request-id": "mine-2"})
         assert (refused.status_code, refused.headers["x-request-id"]) == (404, "mine-2")
+    # A line is written when the answer is out, so a client may have it before.
+    wait_for(lambda: '"mine-1"' in watched.server.log.read_text())
     log = watched.server.log.read_text()
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     (line,) = [line for line in lines if line.get("request_id") == "mine-1"]

@@ -6,8 +6,7 @@ import json
 import resource
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import psutil
 import pytest
 
 from kit import Kit
-from server_process import ADMIN_KEY, CLIENT_KEY, Server, serving
+from server_process import ADMIN_KEY, CLIENT_KEY, ENOUGH_S, Server, serving, wait_for
 
 pytestmark = pytest.mark.engine
 ASK: dict[str, Any] = {"model": "public", "prompt": "One, two", "max_tokens": 4}
@@ -27,7 +26,6 @@ MUCH = {"model": "public", "prompt": [[5] * 240] * 48, "echo": True, "logprobs":
 HEAD = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {CLIENT_KEY}\r\n"
 NUM_IDLE = 1000  # connections
 MAX_GROWTH = 100 * 2**20  # bytes
-ENOUGH_S = 30.0  # for what takes no time
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,13 +63,6 @@ def server(kit: Kit, first: LastWords, tmp_path_factory: pytest.TempPathFactory)
 def declaring(kit: Kit) -> list[str]:
     modules = [argument for name in ("plain", "both") for argument in ("--module", str(kit.modules[name].path))]
     return [*modules, "--route", "public=plain"]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + ENOUGH_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
