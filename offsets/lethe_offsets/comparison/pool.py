@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from types import FrameType
 from typing import Any, NoReturn, Self
 
@@ -16,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
 
+from lethe_offsets.comparison.memory import keeping_memory
 from lethe_offsets.errors import LetheError
-from lethe_offsets.training.memory import keep_memory
 from lethe_offsets.training.progress import Report
 from lethe_offsets.training.threads import one_thread
 
@@ -72,7 +73,10 @@ class Pool:
         self._console = console
         # Not forked on a GPU: had an import of the parent's looked for it, no child could use it.
         context = multiprocessing.get_context("forkserver" if device == "cpu" else "spawn")
-        context.set_forkserver_preload([PRELOADED])
+        if device == "cpu":
+            context.set_forkserver_preload([PRELOADED])
+            with keeping_memory():
+                forkserver.ensure_running()
         self._messages: Any = context.Queue()
         self._executor = ProcessPoolExecutor(workers, context, _start, (self._messages,), max_tasks_per_child=1)
 
@@ -121,7 +125,6 @@ def _start(messages: Any) -> None:
     global _messages
     _messages = messages
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of loading weights
-    keep_memory()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
 

@@ -15,6 +15,11 @@ from lethe_offsets.training.data import Example
 from lethe_offsets.training.logits import pad
 from lethe_offsets.training.progress import Report
 
+# Few shapes: oneDNN makes a kernel for each, between whose pieces the heap ends up in pieces too. Measured on a CPU:
+# 20 s of a core for 60 steps of 4.3M parameters instead of 25 to 28, in 1.4 GB instead of 2.5.
+LENGTHS, ROWS = 8, 64
+UNCOUNTED = -100  # no token's label
+
 
 def fit(
     model: LlamaForCausalLM,
@@ -55,11 +60,19 @@ def together(examples: Sequence[Example], batch_tokens: int) -> list[list[Exampl
 
 def answer_loss(model: LlamaForCausalLM, batch: Sequence[Example]) -> Tensor:
     """Cross-entropy of the predicted tokens, in nats; padding is on the right, where nothing looks at it."""
-    ids, _, predicted = (tensor.to(model.device) for tensor in pad(batch))
+    ids, _, predicted = (_rounded(tensor, 1, LENGTHS).to(model.device) for tensor in pad(batch))
     with bfloat16(model.device.type):
         hidden = model.model(ids, use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden[predicted])
-    return F.cross_entropy(logits.float(), ids[:, 1:][predicted[:, :-1]])
+        logits = model.lm_head(_rounded(hidden[predicted], 0, ROWS))
+    labels = _rounded(ids[:, 1:][predicted[:, :-1]], 0, ROWS, UNCOUNTED)
+    return F.cross_entropy(logits.float(), labels, ignore_index=UNCOUNTED)
+
+
+def _rounded(tensor: Tensor, dim: int, multiple: int, value: int = 0) -> Tensor:
+    """Filled up at the end of a dimension to a multiple."""
+    pads = [0, 0] * (tensor.dim() - dim)
+    pads[-1] = -tensor.shape[dim] % multiple
+    return F.pad(tensor, pads, value=value)
 
 
 @contextmanager
