@@ -16,7 +16,7 @@ def keeping_memory() -> Iterator[None]:
 
     glibc gives blocks of some 32 MiB back as soon as they are free, and every page of the next one is a fault again.
     Measured on 240 steps of a model of 4.3M parameters on a virtual machine: 42 s of a core for 60 steps, 28 to 39
-    with memory kept, 20 to 23 with huge pages too. What is set already stays, and elsewhere than on glibc nothing
+    with memory kept, 25 to 28 with huge pages too. What is set already stays, and elsewhere than on glibc nothing
     changes.
     """
     before = os.environ.get(VARIABLE)

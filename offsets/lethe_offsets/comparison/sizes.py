@@ -30,7 +30,7 @@ class Size(BaseModel):
     max_tokens: int = Field(default=200, description="Of an answer; TOFU's.")
     budget: dict[str, float] = Field(
         default_factory=dict,
-        description="Seconds on one core of each model, a direct or offset training, and a judgement.",
+        description="Seconds on one core of each model, a direct or offset training, and a judgement, start included.",
     )
 
 
@@ -48,13 +48,13 @@ SIZES: dict[SizeName, Size] = {
         sampled=16,
         max_tokens=128,
         budget={
-            "large": 535.0,
-            "retrained": 470.0,
-            "small": 225.0,
+            "large": 500.0,
+            "retrained": 450.0,
+            "small": 215.0,
             "clean": 200.0,
-            "direct": 105.0,
-            "offset": 75.0,
-            "judged": 125.0,
+            "direct": 120.0,
+            "offset": 80.0,
+            "judged": 118.0,
         },
     ),
     "small": Size(
