@@ -36,5 +36,6 @@ def _process(*, target: Any, name: str, kwargs: dict[str, Any]) -> Any:
 
 
 def _run(environment: Mapping[str, str], target: Any, **arguments: Any) -> None:
+    os.environ.clear()  # what was set when the first engine was started
     os.environ.update(environment)
     target(**arguments)
