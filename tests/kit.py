@@ -24,7 +24,6 @@ from lethe_server.engine.service import prepare
 from lethe_server.engine.spec import EngineSpec
 from lethe_server.engine.worker import rule_arguments
 from reference import Answering, Lanes, Reference
-from warm_engines import warm
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"
@@ -119,7 +118,7 @@ def serve(kit: Kit, folder: Path, **options: Any) -> Iterator[Served]:
         pair_dtype=options.pop("pair_dtype", "auto"),
         options={"dtype": "float32", "max_model_len": 256, "block_size": 32, "max_num_seqs": 32, **options},
     )
-    with warm(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # for functions of tests, see Served.inside
         prepared = prepare(spec)
         llm = LLM(**prepared.options)

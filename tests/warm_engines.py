@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from types import SimpleNamespace
@@ -15,27 +15,29 @@ from typing import Any
 
 import pytest
 
-PRELOADED = ("vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "lethe_server.engine.ensemble")
+_server = forkserver.ForkServer()  # not the standard one, which forks the processes of a comparison
+_server.set_forkserver_preload(["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "lethe_server.engine.ensemble"])
+
+
+class _Process(multiprocessing.get_context("forkserver").Process):  # type: ignore[misc]
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._environment = dict(os.environ)  # the server's is that of the first engine's start
+
+    def start(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(forkserver, "connect_to_new_process", _server.connect_to_new_process)
+            super().start()
+
+    def run(self) -> None:
+        os.environ.clear()
+        os.environ.update(self._environment)
+        super().run()
 
 
 @contextmanager
 def warm() -> Iterator[None]:
     """Processes of engines that are started meanwhile are forked."""
-    server = forkserver._forkserver
-    if server._preload_modules != [*PRELOADED]:
-        server._stop()  # another one may be running
-        server.set_forkserver_preload([*PRELOADED])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vllm.v1.engine.utils.get_mp_context", lambda: SimpleNamespace(Process=_process))
+        patch.setattr("vllm.v1.engine.utils.get_mp_context", lambda: SimpleNamespace(Process=_Process))
         yield
-
-
-def _process(*, target: Any, name: str, kwargs: dict[str, Any]) -> Any:
-    context = multiprocessing.get_context("forkserver")
-    return context.Process(target=_run, name=name, args=(dict(os.environ), target), kwargs=kwargs)
-
-
-def _run(environment: Mapping[str, str], target: Any, **arguments: Any) -> None:
-    os.environ.clear()  # what was set when the first engine was started
-    os.environ.update(environment)
-    target(**arguments)

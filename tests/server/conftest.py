@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
 from kit import Kit, build_kit
 from server_process import Server, serving
+from warm_engines import warm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every module that is said to start an engine."""
+    with warm() if request.node.get_closest_marker("engine") else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,6 @@ from lethe_server.shadow import ShadowRunner
 from lethe_server.shadow_metrics import ShadowMetrics, short
 from lethe_server.state.declared import DeclaredState, Modules, RouteSpec, Shadow, Source, Target
 from reference import Reference
-from warm_engines import warm
 
 pytestmark = pytest.mark.engine
 
@@ -100,12 +99,9 @@ class Setting:
 async def engine(kit: Kit) -> AsyncIterator[OffsetEngine]:
     options: dict[str, Any] = {"dtype": "float32", "max_model_len": 256, "block_size": 32, "enforce_eager": True}
     options |= {"max_num_batched_tokens": 32, "max_num_seqs": 16}
-    with warm():
-        engine = await OffsetEngine.start(
-            EngineSpec(
-                str(kit.large), str(kit.small), "kit", max_modules_per_batch=2, max_module_rank=32, options=options
-            )
-        )
+    engine = await OffsetEngine.start(
+        EngineSpec(str(kit.large), str(kit.small), "kit", max_modules_per_batch=2, max_module_rank=32, options=options)
+    )
     yield engine
     await engine.close()
 

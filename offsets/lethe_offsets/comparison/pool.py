@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from types import FrameType
 from typing import Any, NoReturn, Self
 
@@ -71,12 +72,14 @@ class Pool:
 
     def __init__(self, workers: int, device: str, console: Console) -> None:
         self._console = console
-        # Not forked on a GPU: had an import of the parent's looked for it, no child could use it.
-        context = multiprocessing.get_context("forkserver" if device == "cpu" else "spawn")
+        context: BaseContext
         if device == "cpu":
+            context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload([PRELOADED])
             with keeping_memory():
                 forkserver.ensure_running()
+        else:  # had an import of the parent's looked for a GPU, no forked child could use it
+            context = multiprocessing.get_context("spawn")
         self._messages: Any = context.Queue()
         self._executor = ProcessPoolExecutor(workers, context, _start, (self._messages,), max_tasks_per_child=1)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -8,13 +8,6 @@ from engine_requests import spec
 from kit import Kit, build_kit
 from lethe_server.engine.service import OffsetEngine
 from reference import Reference
-from warm_engines import warm
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _warm() -> Iterator[None]:
-    with warm():
-        yield
 
 
 @pytest.fixture(scope="session")
