@@ -1,8 +1,8 @@
 """Adapter slots: which row carries which modules, and the adapters' products for all lanes.
 
 Stands in for vLLM's punica wrapper: vLLM moves adapters in and out of slots and says which token uses which one. The
-products are one operator of ours on the CPU (``adapters.cpp``); elsewhere all slots are computed at once and masked by
-each row's slot and lane. Nothing in the graph depends on the data, so both compile and are captured.
+products are one operator of ours on the CPU (``kernels``); elsewhere all slots are computed at once and masked by each
+row's slot and lane. Nothing in the graph depends on the data, so both compile and are captured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AdapterSlots:
     """The slots of one worker.
 
     slots: how many adapters one step can mix. rank: ranks per slot. max_tokens: rows of a step, one lane. fused: the
-    products are the operator of ``kernels.py``, which has been loaded. capacity: adapters in the engine. pairs: of
+    products are the operator of ``kernels``, which has been loaded. capacity: adapters in the engine. pairs: of
     lanes, the most modules that one adapter holds.
     """
 

@@ -6,8 +6,15 @@ import pytest
 
 from engine_requests import spec
 from kit import Kit, build_kit
+from lethe_server.engine import kernels
 from lethe_server.engine.service import OffsetEngine
 from reference import Reference
+
+
+@pytest.fixture(scope="session")
+def operators(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those of ``lethe_server.engine.kernels``; a process can load them once."""
+    kernels.load(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture(scope="session")

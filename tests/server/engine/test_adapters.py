@@ -7,20 +7,16 @@ import torch
 from torch import Tensor
 
 from lethe_offsets.pair import Rule
-from lethe_server.engine import kernels
 from lethe_server.engine.adapters import AdapterSlots, LayerAdapters, SlotRule
 
-SLOTS, RANK, SIZE_IN = 4, 8, 48
-WIDTHS = [32, 16, 16]
+pytestmark = pytest.mark.usefixtures("operators")
+
+SLOTS, RANK, SIZE_IN = 4, 8, 53  # nothing that vectors divide
+WIDTHS = [53, 16, 5]
 BOUNDS = {  # by lanes, of each slot
     2: [(0, 0, 8), (0, 0, 8), (0, 3, 8), (0, 8, 8)],  # plus only, plus only, both lanes, minus only
     4: [(0, 0, 3, 3, 3), (0, 0, 2, 2, 8), (0, 1, 3, 4, 8), (0, 0, 0, 5, 5)],  # one module, plus twice, all, minus
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _operator(tmp_path_factory: pytest.TempPathFactory) -> None:
-    kernels.load(tmp_path_factory.mktemp("kernels"))
 
 
 def layer(fused: bool, dtype: torch.dtype, token_slots: list[int], lanes: int = 2) -> LayerAdapters:

@@ -10,12 +10,18 @@
 #include <cstdint>
 #include <vector>
 
+#include "vectors.h"
+
 namespace {
+
+using namespace lethe;
 
 // Multiply-adds, measured with AVX-512: where matrix products overtake single rows, and what is worth a thread.
 constexpr int64_t kProductWork = 1 << 22;
 constexpr int64_t kThreadWork = 1 << 16;
-constexpr int64_t kBlock = 4;  // rows that share each weight read
+constexpr int64_t kBlock = 4;    // rows that share each read of a weight
+constexpr int64_t kRanks = 4;    // that share each read of an input
+constexpr int64_t kColumns = 2;  // vectors of outputs at a time
 
 struct Layer {
   int64_t lanes, slices, rank, in, out;
@@ -27,38 +33,71 @@ struct Block {
   int64_t row, slot, from, to, rows;
 };
 
+// hidden[Ranks, Rows] = down[Ranks, in] . input[Rows, in]
+template <typename T, int64_t Rows, int64_t Ranks>
+void project(float* hidden, const float* input, const T* down, int64_t in) {
+  Wide sums[Ranks][Rows] = {};
+  int64_t i = 0;
+  for (; i + kWide <= in; i += kWide) {
+    Wide weights[Ranks];
+    for (int64_t k = 0; k < Ranks; ++k) load(weights[k], down + k * in + i);
+    for (int64_t r = 0; r < Rows; ++r) {
+      Wide values;
+      load(values, input + r * in + i);
+      for (int64_t k = 0; k < Ranks; ++k) sums[k][r] += values * weights[k];
+    }
+  }
+  for (int64_t k = 0; k < Ranks; ++k)
+    for (int64_t r = 0; r < Rows; ++r) {
+      float sum = 0.0f;
+      for (int64_t j = 0; j < kWide; ++j) sum += sums[k][r][j];
+      for (int64_t j = i; j < in; ++j) sum += input[r * in + j] * static_cast<float>(down[k * in + j]);
+      hidden[k * Rows + r] = sum;
+    }
+}
+
+// y[Rows, Columns vectors] += hidden[ranks, Rows] . up[ranks, out]; rows of y are `stride` apart
+template <typename T, int64_t Rows, int64_t Columns>
+void expand(T* y, int64_t stride, const float* hidden, const T* up, int64_t out, int64_t ranks) {
+  Wide sums[Rows][Columns];
+  for (int64_t r = 0; r < Rows; ++r)
+    for (int64_t c = 0; c < Columns; ++c) load(sums[r][c], y + r * stride + c * kWide);
+  for (int64_t k = 0; k < ranks; ++k) {
+    Wide weights[Columns];
+    for (int64_t c = 0; c < Columns; ++c) load(weights[c], up + k * out + c * kWide);
+    for (int64_t r = 0; r < Rows; ++r)
+      for (int64_t c = 0; c < Columns; ++c) sums[r][c] += hidden[k * Rows + r] * weights[c];
+  }
+  for (int64_t r = 0; r < Rows; ++r)
+    for (int64_t c = 0; c < Columns; ++c) store(y + r * stride + c * kWide, sums[r][c]);
+}
+
 // y[out] += sum over slices and ranks from..to of (x . a[slice, rank]) * b[rank, outputs of the slice], for `Rows` rows
 // of y and x, each `lanes` rows apart.
 template <typename T, int64_t Rows>
 void add_rows(T* y, const T* x, const T* a, const T* b, const Layer& layer, int64_t from, int64_t to, float* scratch) {
-  float* input = scratch;                  // [Rows, in]
-  float* sum = scratch + Rows * layer.in;  // [Rows, out]
-  for (int64_t r = 0; r < Rows; ++r)
-    for (int64_t i = 0; i < layer.in; ++i) input[r * layer.in + i] = static_cast<float>(x[layer.lanes * r * layer.in + i]);
-  std::fill_n(sum, Rows * layer.out, 0.0f);
+  float* input = scratch;                     // [Rows, in]
+  float* hidden = scratch + Rows * layer.in;  // [to - from, Rows]
+  const int64_t stride = layer.lanes * layer.out;
+  for (int64_t r = 0; r < Rows; ++r) copy(input + r * layer.in, x + layer.lanes * r * layer.in, layer.in);
   for (int64_t slice = 0; slice < layer.slices; ++slice) {
     const int64_t first = layer.starts[slice], last = layer.starts[slice + 1];
-    for (int64_t rank = from; rank < to; ++rank) {
-      const T* down = a + (slice * layer.rank + rank) * layer.in;
-      const T* up = b + rank * layer.out;
-      float hidden[Rows] = {};
-#pragma omp simd reduction(+ : hidden)
-      for (int64_t i = 0; i < layer.in; ++i) {
-        const float weight = static_cast<float>(down[i]);
-        for (int64_t r = 0; r < Rows; ++r) hidden[r] += input[r * layer.in + i] * weight;
+    int64_t rank = from;
+    const auto down = [&] { return a + (slice * layer.rank + rank) * layer.in; };
+    for (; rank + kRanks <= to; rank += kRanks)
+      project<T, Rows, kRanks>(hidden + (rank - from) * Rows, input, down(), layer.in);
+    for (; rank < to; ++rank) project<T, Rows, 1>(hidden + (rank - from) * Rows, input, down(), layer.in);
+    const T* up = b + from * layer.out;
+    int64_t o = first;
+    for (; o + kColumns * kWide <= last; o += kColumns * kWide)
+      expand<T, Rows, kColumns>(y + o, stride, hidden, up + o, layer.out, to - from);
+    for (; o + kWide <= last; o += kWide) expand<T, Rows, 1>(y + o, stride, hidden, up + o, layer.out, to - from);
+    for (; o < last; ++o)
+      for (int64_t r = 0; r < Rows; ++r) {
+        float sum = static_cast<float>(y[r * stride + o]);
+        for (int64_t k = 0; k < to - from; ++k) sum += hidden[k * Rows + r] * static_cast<float>(up[k * layer.out + o]);
+        y[r * stride + o] = static_cast<T>(sum);
       }
-#pragma omp simd
-      for (int64_t o = first; o < last; ++o) {
-        const float weight = static_cast<float>(up[o]);
-        for (int64_t r = 0; r < Rows; ++r) sum[r * layer.out + o] += hidden[r] * weight;
-      }
-    }
-  }
-  for (int64_t r = 0; r < Rows; ++r) {
-    T* row = y + layer.lanes * r * layer.out;
-    for (int64_t o = 0; o < layer.out; ++o) {
-      row[o] = static_cast<T>(static_cast<float>(row[o]) + sum[r * layer.out + o]);
-    }
   }
 }
 
@@ -132,7 +171,7 @@ void add_typed(at::Tensor& y, const at::Tensor& x, const Slots& slots, const int
   T* y_data = y.mutable_data_ptr<T>();
   at::parallel_for(0, blocks.size(), std::max<int64_t>(1, kThreadWork / row_work), [&](int64_t begin, int64_t end) {
     static thread_local std::vector<float> scratch;
-    scratch.resize(kBlock * (layer.in + layer.out));
+    scratch.resize(kBlock * (layer.in + layer.rank));
     for (int64_t at = begin; at < end; ++at) {
       const Block& block = blocks[at];
       add_block(y_data + block.row * layer.out, x_data + block.row * layer.in, weights + slots.a_at(block.slot),
@@ -161,7 +200,7 @@ void add_adapters(at::Tensor& y, const at::Tensor& x, const at::Tensor& weights,
 
 }  // namespace
 
-TORCH_LIBRARY(lethe, library) {
+TORCH_LIBRARY_FRAGMENT(lethe, library) {
   library.def(
       "add_adapters(Tensor(a!) y, Tensor x, Tensor weights, int start, int rank, int[] widths, Tensor token_slots, "
       "Tensor bounds) -> ()");
