@@ -1,6 +1,7 @@
-"""Engines' processes forked from one that has imported vLLM, which takes a new one longer than all else of its start.
+"""Processes of engines and their workers forked from one that has imported vLLM, which is most of a new one's start.
 
-Only in tests, of which many start an engine each: a server's engine is spawned as vLLM does it.
+Only in tests, of which many start an engine each: a server's engine is spawned as vLLM does it, and its workers too,
+because their threads are bound to cores by variables that are read at a process's start.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ class _Process(multiprocessing.get_context("forkserver").Process):  # type: igno
     def run(self) -> None:
         os.environ.clear()
         os.environ.update(self._environment)
-        super().run()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("vllm.v1.executor.multiproc_executor.get_mp_context", _forking)
+            super().run()
+
+
+def _forking() -> Any:
+    return multiprocessing.get_context("fork")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ cache that holds all lanes.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -36,9 +35,10 @@ class LaneAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query, key and value [lanes * n, heads * head size] to [lanes * n, heads * head size]."""
-        tokens = query.shape[0] // self.lanes
-        joined: Tensor = self.attention(*(rows.reshape(tokens, -1) for rows in (query, key, value)))
-        return torch.reshape(joined, (self.lanes * tokens, -1))
+        joined: Tensor = self.attention(*(rows.reshape(-1, self.lanes * rows.shape[1]) for rows in (query, key, value)))
+        # Not a view of lanes * tokens rows: for all that a compiler knows there can be one less than came in, and it
+        # would take the number of heads for an unknown too.
+        return joined.as_strided(query.shape, (query.shape[1], 1))
 
 
 def join_lanes(small: nn.Module, attention: type[nn.Module], lanes: int) -> None:

@@ -7,14 +7,15 @@ import pytest
 from engine_requests import spec
 from kit import Kit, build_kit
 from lethe_server.engine import kernels
+from lethe_server.engine.compat import cache_folder
 from lethe_server.engine.service import OffsetEngine
 from reference import Reference
 
 
 @pytest.fixture(scope="session")
-def operators(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Those of ``lethe_server.engine.kernels``; a process can load them once."""
-    kernels.load(tmp_path_factory.mktemp("kernels"))
+def operators() -> None:
+    """Those of ``lethe_server.engine.kernels``; compiled where engines look for them. A process can load them once."""
+    kernels.load(cache_folder())
 
 
 @pytest.fixture(scope="session")
