@@ -1,8 +1,9 @@
 """The mathematics of an offset: tensors in, tensors out.
 
 ``logits = large + strength * (plus - minus)`` with the refinements of a :class:`Rule`. The engine, the trainer and
-the evaluator all call :func:`apply_rules`, so a module behaves in training as it does when it is served. Several
-modules at once add their offsets: :func:`apply_sum`.
+the evaluator all call :func:`apply_rules`, so a module behaves in training as it does when it is served; for rules
+that only scale and clip, the engine has it as one operator on the CPU. Several modules at once add their offsets:
+:func:`apply_sum`.
 
 Sources: the offset on the ensemble's logits, "Offset Unlearning for Large Language Models" (arXiv 2404.11045); the
 plausibility floor, ULD (arXiv 2406.08607); rank mode, divergence decoding.

@@ -20,7 +20,7 @@ FLAGS = ("-O3", "-march=native", "-fopenmp", "-fassociative-math", "-fno-signed-
 
 @functools.cache
 def load(cache: Path) -> None:
-    """Register the operators, compiled within ``cache`` unless they lie there already (about 20 s).
+    """Register the operators, compiled within ``cache`` unless they lie there already (about 12 s on two cores).
 
     The folder's name holds all that the compiled code depends on, the machine's instructions too: caches are shared.
     Raises RuntimeError when the compiler fails.

@@ -1,5 +1,5 @@
-// The logits of an offset that is only scaled and clipped, in one pass over the vocabulary, on the CPU: what apply_rules
-// of lethe_offsets.pair does in a pass and a new block of memory for each term.
+// The logits of an offset that is only scaled and clipped, in one pass over the vocabulary, on the CPU: apply_rules of
+// lethe_offsets.pair takes a pass and a new block of memory for each term.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -54,8 +54,8 @@ void add_row(float* out, const L* large, const S* plus, const S* minus, int64_t 
   if (poisoned) std::fill_n(out, width, std::numeric_limits<float>::quiet_NaN());
 }
 
-// large [n, width], plus and minus [n, small vocabulary]: a row's logits follow each other. strength and clip [n]: float;
-// active [n]: bool, rows without a module are large's own. Returns float [n, width].
+// large [n, width], plus and minus [n, small vocabulary]: a row's logits follow each other. strength and clip [n]:
+// float; active [n]: bool, rows without a module are large's own. Returns float [n, width].
 at::Tensor add_offset(const at::Tensor& large, const at::Tensor& plus, const at::Tensor& minus,
                       const at::Tensor& strength, const std::optional<at::Tensor>& clip,
                       const std::optional<at::Tensor>& active) {
@@ -69,13 +69,14 @@ at::Tensor add_offset(const at::Tensor& large, const at::Tensor& plus, const at:
   const float* clips = clip ? clip->const_data_ptr<float>() : nullptr;
   const bool* mine = active ? active->const_data_ptr<bool>() : nullptr;
   float* to = out.mutable_data_ptr<float>();
+  const int64_t grain = std::max<int64_t>(1, kThreadWork / std::max<int64_t>(1, width));
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, large.scalar_type(), "add_offset", [&] {
     using L = scalar_t;
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, plus.scalar_type(), "add_offset", [&] {
       using S = scalar_t;
       const L* base = large.const_data_ptr<L>();
       const S *above = plus.const_data_ptr<S>(), *below = minus.const_data_ptr<S>();
-      at::parallel_for(0, rows, std::max<int64_t>(1, kThreadWork / std::max<int64_t>(1, width)), [&](int64_t begin, int64_t end) {
+      at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
           if (mine && !mine[row]) {
             copy(to + row * width, base + row * large.stride(0), width);
