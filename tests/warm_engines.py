@@ -34,12 +34,9 @@ class _Process(multiprocessing.get_context("forkserver").Process):  # type: igno
         os.environ.clear()
         os.environ.update(self._environment)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("vllm.v1.executor.multiproc_executor.get_mp_context", _forking)
+            fork = multiprocessing.get_context("fork")
+            patch.setattr("vllm.v1.executor.multiproc_executor.get_mp_context", lambda: fork)
             super().run()
-
-
-def _forking() -> Any:
-    return multiprocessing.get_context("fork")
 
 
 @contextmanager

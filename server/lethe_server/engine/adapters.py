@@ -34,8 +34,8 @@ class AdapterSlots:
     """The slots of one worker.
 
     slots: how many adapters one step can mix. rank: ranks per slot. max_tokens: rows of a step, one lane. fused: the
-    products are the operator of ``kernels``, which has been loaded. capacity: adapters in the engine. pairs: of
-    lanes, the most modules that one adapter holds.
+    operators of ``kernels`` have been loaded and are used. capacity: adapters in the engine. pairs: of lanes, the most
+    modules that one adapter holds.
     """
 
     def __init__(

@@ -57,9 +57,6 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         self._plus_model = pair.plus_model
         self._vllm_config = vllm_config
         self._clock = Clock()
-        self._fused = pair.compile and compat.on_cpu()
-        if self._fused:
-            kernels.load(compat.cache_folder())
         dtypes: Any = (vllm_config.model_config.dtype, self.small_config.dtype)  # torch's own once vLLM has read them
         self.logits_processor = OffsetLogitsProcessor(
             self.config.get_text_config().vocab_size,
@@ -68,7 +65,6 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
             not pair.speculative,
             self._clock,
             dtypes,
-            self._fused,
         )
         self.packed_modules_mapping = dict(getattr(self.pair, "packed_modules_mapping", {}))
         self.hf_to_vllm_mapper = compat_adapters.AdapterNames(self.pair, PAIR_PREFIX)
@@ -82,6 +78,9 @@ class LetheForCausalLM(nn.Module, SupportsLoRA):
         rows = pair.lanes * self._max_tokens
         self.register_buffer("_pair_ids", torch.zeros(rows, dtype=torch.long), persistent=False)
         self.register_buffer("_pair_positions", torch.zeros(rows, dtype=torch.long), persistent=False)
+        self._fused = pair.compile and compat.on_cpu()
+        if self._fused:
+            kernels.load(compat.cache_folder())
         self._side = compat.side_stream(vllm_config, self) if pair.side_stream else None
         self._adapters: AdapterSlots | None = None
         self._lora_manager: Any = None

@@ -20,7 +20,7 @@ class OffsetLogitsProcessor(LogitsProcessor):
     pairs: of lanes, a minus and a plus one each. special_ids: what ``pin_special`` pins. isolate_rows: whether the
     engine maps a row of NaN to its request; with draft tokens it can't, so then one unsound row fails every request of
     its step. clock: the model's own. dtypes: of the large model and of the pair; where they differ, ``hidden`` is of
-    one that holds both. fused: the operators of ``kernels`` have been loaded.
+    one that holds both.
     """
 
     special_ids: Tensor
@@ -33,7 +33,6 @@ class OffsetLogitsProcessor(LogitsProcessor):
         isolate_rows: bool,
         clock: Clock,
         dtypes: tuple[torch.dtype, torch.dtype],
-        fused: bool,
     ) -> None:
         super().__init__(vocab_size)
         self.pairs = pairs
@@ -41,7 +40,6 @@ class OffsetLogitsProcessor(LogitsProcessor):
         self.isolate_rows = isolate_rows
         self.clock = clock
         self.dtypes = dtypes
-        self.fused = fused
 
     def forward(  # type: ignore[override]  # two models' heads take the place of one
         self, large: Any, small: Any, hidden: Tensor, adapters: AdapterSlots | None
@@ -70,8 +68,8 @@ class OffsetLogitsProcessor(LogitsProcessor):
         rules = adapters.rules_of(slots)
         lanes = by_lane(pair, 2 * len(rules))
         pairs = list(zip(lanes[1::2], lanes[::2], strict=True))
-        if self.fused and len(rules) == 1 and rules[0].only_scale:
-            logits = _add_offset(large, *pairs[0], rules[0])
+        if adapters.fused and len(rules) == 1 and rules[0].only_scale:
+            logits = add_offset(large, *pairs[0], rules[0])
         elif len(rules) == 1:
             logits = apply_rules(large, *pairs[0], rules[0], self.special_ids)
         else:
@@ -82,8 +80,8 @@ class OffsetLogitsProcessor(LogitsProcessor):
         return logits
 
 
-def _add_offset(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows) -> Tensor:
-    """``apply_rules`` for rules that only scale, as one operator."""
+def add_offset(large: Tensor, plus: Tensor, minus: Tensor, rules: RuleRows) -> Tensor:
+    """``apply_rules`` for rules that only scale and clip, as one operator (``kernels``)."""
     clip = rules.clip if rules.any_clip else None
     logits: Tensor = torch.ops.lethe.add_offset(large, plus, minus, rules.strength, clip, rules.active)
     return logits

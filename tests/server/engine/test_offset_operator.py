@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lethe_offsets.pair import Rule, RuleRows, apply_rules
 from lethe_server.engine.lanes import by_lane
+from lethe_server.engine.logits import add_offset
 
 pytestmark = pytest.mark.usefixtures("operators")
 
@@ -25,8 +26,7 @@ def logits(rows: int, vocabulary: int, dtype: torch.dtype = torch.float32) -> Te
 
 def check(large: Tensor, pair: Tensor, rules: RuleRows) -> Tensor:
     minus, plus = by_lane(pair)
-    clip = rules.clip if rules.any_clip else None
-    found: Tensor = torch.ops.lethe.add_offset(large, plus, minus, rules.strength, clip, rules.active)
+    found = add_offset(large, plus, minus, rules)
     expected = apply_rules(large, plus, minus, rules, NO_SPECIAL_IDS)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
     return found

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import torch
 
-CPU = Path("/proc/cpuinfo")
 # arch_prctl(ARCH_GET_XCOMP_PERM): bit 18 is the tiles' data.
 PERMITTED = """
 import ctypes
@@ -22,9 +21,7 @@ print(before.value >> 18 & 1, after.value >> 18 & 1)
 """
 
 
-@pytest.mark.skipif(
-    not CPU.is_file() or "amx_tile" not in CPU.read_text(encoding="utf-8"), reason="this processor has no AMX"
-)
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="this processor has no AMX")
 def test_processes_may_use_amx() -> None:
     done = subprocess.run([sys.executable, "-c", PERMITTED], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
