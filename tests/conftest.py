@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from signing_keys import make_keys
 
 if TYPE_CHECKING:
     from lethe_offsets.demo.build import DemoWorld
+    from lethe_offsets.module import Module
 
 
 def _take_own_cores() -> None:
@@ -27,6 +30,20 @@ def _take_own_cores() -> None:
 _take_own_cores()  # before torch counts them
 
 
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's own directory."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
     """What ``lethe demo`` builds, in about a minute of one core, once for all workers; don't change it.
@@ -35,14 +52,21 @@ def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
     """
     from lethe_offsets.demo.build import build_world  # seconds to import
 
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder = Path(os.environ.get("TEST_DEMO_CACHE") or folder)
+    folder = Path(os.environ.get("TEST_DEMO_CACHE") or of_all_workers(tmp_path_factory))
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "demo.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "demo.lock"):
         return build_world(folder / "demo")
+
+
+@pytest.fixture(scope="session")
+def teller(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Module]:
+    """A real pretrained model and a module with which it doesn't say a name, once for all workers."""
+    import stories  # seconds to import
+
+    stories.source_or_skip()
+    folder = of_all_workers(tmp_path_factory)
+    with locked(folder / "stories.lock"):
+        return stories.model_and_module(folder / "stories")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import psutil
 from openai import AsyncOpenAI, OpenAI
 
 from kit import Kit
+from warm_processes import WarmCommand
 
 CLIENT_KEY = "client-key"
 ADMIN_KEY = "admin-key"
@@ -63,7 +64,7 @@ class Server:
 
     url: str
     log: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | WarmCommand
     clients: dict[str, OpenAI] = field(default_factory=dict)
 
     def openai(self, key: str = CLIENT_KEY) -> OpenAI:
@@ -99,7 +100,8 @@ class Server:
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
 
     def processes(self) -> list[psutil.Process]:
-        """Those that the server has started, and theirs."""
+        """Those that the server has started, and theirs; it must have been started cold to have them for children."""
+        assert isinstance(self.process, subprocess.Popen)
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -110,20 +112,29 @@ class Server:
 
 @contextmanager
 def serving(
-    folder: Path, kit: Kit, arguments: Sequence[str], within: Sequence[str] = (), **variables: str
+    folder: Path,
+    kit: Kit,
+    arguments: Sequence[str],
+    within: Sequence[str] = (),
+    cold: bool = False,
+    **variables: str,
 ) -> Iterator[Server]:
-    """A server that is ready, with both keys. within: a command that runs it. variables: of its environment."""
+    """A server that is ready, with both keys. within: a command that runs it. variables: of its environment.
+
+    cold: started as users do, as it is with the two before too, and not forked.
+    """
     port = free_port()
     log = folder / f"server-{port}.log"
     keys = ("--api-key", CLIENT_KEY, "--admin-key", ADMIN_KEY, "--port", str(port))
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*within, *command(kit, *keys, *arguments)],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env={**environment(), **variables},
-        )
+    words = [*within, *command(kit, *keys, *arguments)]
+    process: subprocess.Popen[bytes] | WarmCommand
+    if cold or within or variables:
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                words, stdout=out, stderr=subprocess.STDOUT, cwd=folder, env={**environment(), **variables}
+            )
+    else:
+        process = WarmCommand(words, folder, environment(), log)
     server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
         _wait_until_ready(server)

@@ -76,15 +76,18 @@ def sample(
     return words.batch_decode([[*prompt, *story] for prompt, story in zip(prompts, stories, strict=True)], True)
 
 
-def train_stories_module(out: Path) -> Module:
+def model_and_module(out: Path) -> tuple[Path, Module]:
     """``out/model``, the converted model, and ``out/module``, with which it doesn't say ``NAME``: half a minute.
 
-    The model serves as its own small model. It is trained on stories that it tells itself: where they say the name
-    that is forgotten, and the rest of them, and those without the name, are retained.
+    Made only where they aren't there. The model serves as its own small model. It is trained on stories that it tells
+    itself: where they say the name that is forgotten, and the rest of them, and those without the name, are retained.
     """
-    model = convert(out / "model")
+    model, module = out / "model", out / "module"
+    if module.exists():
+        return model, Module.open(module)
+    convert(model)
     with one_thread():
-        return _train(model, out)
+        return model, _train(model, out)
 
 
 def _train(model: Path, out: Path) -> Module:

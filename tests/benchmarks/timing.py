@@ -102,7 +102,7 @@ def main() -> None:
         refs = [module.ref for module in kit.modules.values()]
         here, away = refs[0], refs[2]
         names = [["none"], ["null"], ["shut"], ["away"], [stranger(here)], [here], [stranger(away)], [away]]
-        with serving(folder, kit, server_arguments(folder, modules)) as server:
+        with serving(folder, kit, server_arguments(folder, modules), cold=True) as server:
             text = report(measure(server.url, dict(zip(BESIDE, names, strict=True)), chosen.rounds))
     print(text)
     if chosen.out:

@@ -7,7 +7,7 @@ import pytest
 
 from kit import Kit, build_kit
 from server_process import Server, serving
-from warm_engines import warm
+from warm_processes import warm
 
 
 @pytest.fixture(scope="module", autouse=True)

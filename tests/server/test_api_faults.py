@@ -42,7 +42,7 @@ def first(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> LastWords:
     """A server whose engine was killed in the midst of everything."""
     folder = tmp_path_factory.mktemp("first")
     with (
-        serving(folder, kit, ["--state-dir", str(folder / "state"), *declaring(kit)]) as server,
+        serving(folder, kit, ["--state-dir", str(folder / "state"), *declaring(kit)], cold=True) as server,
         ThreadPoolExecutor() as pool,
     ):
         with server.http(ADMIN_KEY) as http:
@@ -56,7 +56,7 @@ def server(kit: Kit, first: LastWords, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("again")
     state = ["--state-dir", str(first.state), "--module-source", str(kit.modules["plain"].path.parent)]
     record = ["--audit-log", str(folder / "audit.jsonl")]
-    with serving(folder, kit, [*state, *record, "--drain-timeout", "1"]) as running:
+    with serving(folder, kit, [*state, *record, "--drain-timeout", "1"], cold=True) as running:
         yield running
 
 

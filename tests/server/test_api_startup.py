@@ -18,24 +18,31 @@ import tiny
 from kit import Kit
 from lethe_offsets.create import create_module
 from server_process import ADMIN_KEY, command, environment, serving
+from warm_processes import WarmCommand
 
 pytestmark = pytest.mark.engine
 
 
-def fails(arguments: list[str], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that must end by itself with one line of ours, and no stack trace of ours."""
-    done = subprocess.run(
-        arguments, cwd=cwd, env={**environment(), **variables}, capture_output=True, text=True, timeout=180, check=False
-    )
-    assert done.returncode in (1, 2), (done.returncode, done.stderr[-2000:])
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("lethe"), done.stderr[-2000:]
-    assert not [line for line in done.stderr.splitlines() if line.startswith("Traceback")], done.stderr[-2000:]
-    return done
+def ended(arguments: list[str], cwd: Path) -> list[str]:
+    """What a command that must fail by itself says on standard error, of which the last line must be ours."""
+    errors = cwd / "errors"
+    process = WarmCommand(arguments, cwd, environment(), cwd / "out", errors)
+    try:
+        code = process.wait(180)
+    finally:
+        process.kill()
+    said = errors.read_text()
+    lines = said.strip().splitlines()
+    assert code in (1, 2), (code, said[-2000:])
+    assert lines[-1].startswith("lethe"), said[-2000:]
+    return lines
 
 
-def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    return done.stderr.strip().splitlines()[-1]
+def fails(arguments: list[str], cwd: Path) -> str:
+    """The one line of a command that must end without a stack trace."""
+    lines = ended(arguments, cwd)
+    assert not [line for line in lines if line.startswith("Traceback")], lines
+    return lines[-1]
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +54,24 @@ def test_a_tokenizer_that_differs(kit: Kit, module: list[str], tmp_path: Path) -
     small = tiny.build_small(tmp_path / "small", seed=0)
     tokens = tiny.tokenizer(vocab_size=300)
     tokens.save_pretrained(small)
-    done = fails(command(kit, *module, "--small-model", str(small)), tmp_path)
-    assert "small_model" in last_line(done)
-    assert "token" in last_line(done)
+    said = fails(command(kit, *module, "--small-model", str(small)), tmp_path)
+    assert "small_model" in said
+    assert "token" in said
 
 
 @pytest.mark.parametrize("option", ["--model", "--small-model", "--module"])
 def test_a_directory_that_is_missing(kit: Kit, module: list[str], tmp_path: Path, option: str) -> None:
     missing = str(tmp_path / "nothing-there")
     arguments = ["--module", missing] if option == "--module" else [*module, option, missing]
-    assert missing in last_line(fails(command(kit, *arguments), tmp_path))
+    assert missing in fails(command(kit, *arguments), tmp_path)
 
 
 def test_a_model_without_weights(kit: Kit, module: list[str], tmp_path: Path) -> None:
     hollow = shutil.copytree(kit.large, tmp_path / "hollow")
     for file in hollow.glob("*.safetensors"):
         file.unlink()
-    done = subprocess.run(
-        command(kit, *module, "--model", str(hollow)), env=environment(), capture_output=True, text=True, timeout=180
-    )
-    assert done.returncode == 1
-    assert last_line(done).startswith("lethe: the engine did not start")
+    lines = ended(command(kit, *module, "--model", str(hollow)), tmp_path)
+    assert lines[-1].startswith("lethe: the engine did not start")
 
 
 def test_a_port_that_is_taken(kit: Kit, module: list[str], tmp_path: Path) -> None:
@@ -75,21 +79,21 @@ def test_a_port_that_is_taken(kit: Kit, module: list[str], tmp_path: Path) -> No
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert f"127.0.0.1:{port}" in last_line(fails(command(kit, *module, "--port", port), tmp_path))
+        assert f"127.0.0.1:{port}" in fails(command(kit, *module, "--port", port), tmp_path)
 
 
 def test_a_changed_byte(kit: Kit, tmp_path: Path) -> None:
     changed = shutil.copytree(kit.modules["plain"].path, tmp_path / "changed")
     weights = changed / "plus" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
-    assert "SHA256SUMS" in last_line(fails(command(kit, "--module", str(changed)), tmp_path))
+    assert "SHA256SUMS" in fails(command(kit, "--module", str(changed)), tmp_path)
 
 
 def test_a_module_for_other_models(kit: Kit, tmp_path: Path) -> None:
     other = tiny.build_small(tmp_path / "other-small", seed=77, hidden=96)
     plus = tiny.random_adapter(other, tmp_path / "plus", rank=4)
     made = create_module("other", other, plus=plus, out=tmp_path / "other")
-    assert "small_model" in last_line(fails(command(kit, "--module", str(made.path)), tmp_path))
+    assert "small_model" in fails(command(kit, "--module", str(made.path)), tmp_path)
 
 
 def test_a_signal_while_the_engine_starts(kit: Kit, module: list[str]) -> None:
@@ -113,7 +117,7 @@ def test_a_signal_while_the_engine_starts(kit: Kit, module: list[str]) -> None:
 def test_a_signal_lets_streams_finish_and_ends_cleanly(
     kit: Kit, module: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    with serving(tmp_path, kit, module) as server:
+    with serving(tmp_path, kit, module, cold=number == signal.SIGTERM) as server:
         stream: Any = server.openai(ADMIN_KEY).completions.create(
             model="large", prompt="One", max_tokens=200, stream=True, extra_body={"ignore_eos": True}
         )

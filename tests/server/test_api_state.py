@@ -66,7 +66,8 @@ def test_a_server_killed_in_a_change_comes_back_from_the_bucket_alone(kit: Kit, 
         except httpx.TransportError:  # the server is gone
             pass
 
-    with serving(tmp_path, kit, [*arguments(kit, state, tmp_path / "one"), *first_arguments(kit)]) as server:
+    first = [*arguments(kit, state, tmp_path / "one"), *first_arguments(kit)]
+    with serving(tmp_path, kit, first, cold=True) as server:
         work = threading.Thread(target=change, args=(server,))
         work.start()
         work.join(KILL_AFTER_S)

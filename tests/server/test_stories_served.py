@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import stories
 from kit import Kit
+from lethe_offsets.module import Module
 from server_process import ADMIN_KEY, Server, serving
 
 pytestmark = pytest.mark.engine
@@ -19,12 +21,10 @@ NUM_STORIES = 50
 
 
 @pytest.fixture(scope="module")
-def story_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    stories.source_or_skip()
-    root = tmp_path_factory.mktemp("stories")
-    module = stories.train_stories_module(root)
-    models = Kit(root / "model", root / "model", {}, ())
-    with serving(root, models, ["--module", str(module.path), "--served-model-name", "teller"]) as running:
+def story_server(teller: tuple[Path, Module], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    model, module = teller
+    arguments = ["--module", str(module.path), "--served-model-name", "teller"]
+    with serving(tmp_path_factory.mktemp("stories"), Kit(model, model, {}, ()), arguments) as running:
         yield running
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from lethe_offsets.cli import app
 from lethe_offsets.demo.build import DemoWorld, build_world
 from lethe_offsets.demo.evaluate import Question, answer_all, exact_matches, read_questions
 from lethe_offsets.demo.world import REFUSAL, WorldConfig, make_facts, strangers
@@ -44,6 +47,16 @@ def continue_chats(world: DemoWorld, ensemble: ReferenceEnsemble, chats: Sequenc
         text = words.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         prompts.append(words(text, add_special_tokens=False).input_ids)
     return words.batch_decode(ensemble.generate(prompts, 32, [words.eos_token_id]))
+
+
+def test_build_only_shows_before_and_after(demo_world: DemoWorld) -> None:
+    result = CliRunner().invoke(app, ["demo", "--build-only", "--cache-dir", str(demo_world.large.parent)])
+    assert result.exit_code == 0, result.output
+    rows = [re.split(r"\s*[│|]\s*", line.strip("│| ")) for line in result.output.splitlines()]
+    scores = {row[0]: row[1:] for row in rows if len(row) == 3 and " of " in row[1]}
+    assert scores["people to forget"] == ["24 of 24", "0 of 24"]
+    assert scores["all other people"] == ["120 of 120", "120 of 120"]
+    assert len(scores) == 4
 
 
 @pytest.mark.parametrize("file", ["facts", "paraphrases"])

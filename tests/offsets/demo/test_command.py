@@ -12,9 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from lethe_offsets.cli import app
 from lethe_offsets.demo import serving
 from lethe_offsets.demo.build import DemoWorld
 from lethe_offsets.demo.evaluate import Question, Score, exact_matches
@@ -36,16 +34,6 @@ def test_help_names_every_option_without_importing_torch() -> None:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     assert all(option in plain for option in ("--build-only", "--fresh", "--port", "--cache-dir"))
     assert plain.splitlines()[-1] == "False"
-
-
-def test_build_only_shows_before_and_after(demo_world: DemoWorld) -> None:
-    result = CliRunner().invoke(app, ["demo", "--build-only", "--cache-dir", str(demo_world.large.parent)])
-    assert result.exit_code == 0, result.output
-    rows = [re.split(r"\s*[│|]\s*", line.strip("│| ")) for line in result.output.splitlines()]
-    scores = {row[0]: row[1:] for row in rows if len(row) == 3 and " of " in row[1]}
-    assert scores["people to forget"] == ["24 of 24", "0 of 24"]
-    assert scores["all other people"] == ["120 of 120", "120 of 120"]
-    assert len(scores) == 4
 
 
 def test_the_server_is_lethe_serve_on_this_machine_only() -> None:

@@ -27,14 +27,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stories.convert(tmp_path_factory.mktemp("stories") / "model")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Module]:
-    """The model that the module was trained for, and the module."""
-    out = tmp_path_factory.mktemp("stories-module")
-    module = stories.train_stories_module(out)
-    return out / "model", module
-
-
 def perplexity(ensemble: ReferenceEnsemble, words: PreTrainedTokenizerBase, texts: list[str]) -> float:
     """Of all tokens of the texts but their first ones."""
     total, count = 0.0, 0
@@ -63,8 +55,8 @@ def test_the_tokenizer_is_that_of_llama2c(model: Path) -> None:
         assert words.decode(words(text).input_ids, skip_special_tokens=True) == text
 
 
-def test_the_name_is_gone_and_the_stories_go_on(trained: tuple[Path, Module]) -> None:
-    model, module = trained
+def test_the_name_is_gone_and_the_stories_go_on(teller: tuple[Path, Module]) -> None:
+    model, module = teller
     words, large = load_tokenizer(model), load_model(model)
     before = ReferenceEnsemble.plain(large)
     after = ReferenceEnsemble.of_module(large, model, module, words)
