@@ -146,7 +146,7 @@ def _server(run: Run, name: str, ratio: int) -> Iterator[System]:
     with servers.serving(run.command(name, ratio), servers.NAME, run.cache, log) as server:
 
         def load(waves: Waves) -> Measurement:
-            run_load(server.url, [servers.NAME], [[waves[0][0]]], 2)  # its memory may have been paged out meanwhile
+            run_load(server.url, [servers.NAME], waves[:1], 2)  # its memory may have been paged out meanwhile
             return run_load(server.url, [servers.NAME], waves, run.settings.output_tokens)
 
         load(run.waves(Cell(max(run.settings.concurrency), min(run.settings.prompts)), WARM_UP_SEED)[:1])
@@ -163,18 +163,18 @@ def _loop(run: Run, ratio: int) -> Iterator[System]:
     with spawned([sys.executable, "-m", "lethe_server.bench.hf_loop", *models], run.cache, log, piped=True) as process:
 
         def load(waves: Waves) -> Measurement:
-            ask([[waves[0][0]]])  # as for a server
-            return ask(waves)
+            ask(waves[:1], 2)  # as for a server
+            return ask(waves, run.settings.output_tokens)
 
-        def ask(waves: Waves) -> Measurement:
-            order = json.dumps({"waves": waves, "output_tokens": run.settings.output_tokens})
+        def ask(waves: Waves, output_tokens: int) -> Measurement:
+            order = json.dumps({"waves": waves, "output_tokens": output_tokens})
             print(order, file=process.stdin, flush=True)
             answer = process.stdout.readline() if process.stdout else ""
             if not answer:
                 raise LetheError(f"the Hugging Face loop ended; {log} ends with:\n{log_end(log)}")
             return Measurement(**json.loads(answer))
 
-        ask([[[2, 3, 4]]])
+        ask([[[2, 3, 4]]], 2)
         yield load
         run.store.add(Key("memory", LOOP, ratio), memory(process.pid))
 
