@@ -22,8 +22,9 @@ from lethe_server.bench.store import Key, Store
 from lethe_server.bench.summary import LETHE, LOOP, PLAIN, PROCESSOR
 
 Waves = Sequence[Sequence[list[int]]]
-System = Callable[[Waves], Measurement]
+System = Callable[[Waves, int], Measurement]  # of what to send, and for how many tokens each
 WARM_UP_SEED = 999
+WARM_UP_TOKENS = 2
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def measure_cells(run: Run, ratio: int) -> None:
             systems[name] = alive.enter_context(_loop(run, ratio) if name == LOOP else _server(run, name, ratio))
         for key, cell in missing:
             run.say(f"{ratio}:1, {cell.concurrency} x {cell.prompt} tokens, round {key.round + 1}: {key.system}")
-            run.store.add(key, systems[key.system](run.waves(cell, key.round)).to_json())
+            ask, waves = systems[key.system], run.waves(cell, key.round)
+            ask(waves[:1], WARM_UP_TOKENS)  # its memory may have been paged out while the others had their turns
+            run.store.add(key, ask(waves, run.settings.output_tokens).to_json())
 
 
 @contextmanager
@@ -145,13 +148,13 @@ def _server(run: Run, name: str, ratio: int) -> Iterator[System]:
     log = run.log(f"{name} {ratio}")
     with servers.serving(run.command(name, ratio), servers.NAME, run.cache, log) as server:
 
-        def load(waves: Waves) -> Measurement:
-            run_load(server.url, [servers.NAME], waves[:1], 2)  # its memory may have been paged out meanwhile
-            return run_load(server.url, [servers.NAME], waves, run.settings.output_tokens)
+        def ask(waves: Waves, output_tokens: int) -> Measurement:
+            return run_load(server.url, [servers.NAME], waves, output_tokens)
 
-        load(run.waves(Cell(max(run.settings.concurrency), min(run.settings.prompts)), WARM_UP_SEED)[:1])
+        fullest = Cell(max(run.settings.concurrency), min(run.settings.prompts))
+        ask(run.waves(fullest, WARM_UP_SEED)[:1], run.settings.output_tokens)
         run.store.add(Key("start", name, ratio), server.start_s)
-        yield load
+        yield ask
         run.store.add(Key("memory", name, ratio), memory(server.pid))
 
 
@@ -162,10 +165,6 @@ def _loop(run: Run, ratio: int) -> Iterator[System]:
     models = map(str, (run.models.large, pair.small, pair.adapters[0]))
     with spawned([sys.executable, "-m", "lethe_server.bench.hf_loop", *models], run.cache, log, piped=True) as process:
 
-        def load(waves: Waves) -> Measurement:
-            ask(waves[:1], 2)  # as for a server
-            return ask(waves, run.settings.output_tokens)
-
         def ask(waves: Waves, output_tokens: int) -> Measurement:
             order = json.dumps({"waves": waves, "output_tokens": output_tokens})
             print(order, file=process.stdin, flush=True)
@@ -174,8 +173,8 @@ def _loop(run: Run, ratio: int) -> Iterator[System]:
                 raise LetheError(f"the Hugging Face loop ended; {log} ends with:\n{log_end(log)}")
             return Measurement(**json.loads(answer))
 
-        ask([[[2, 3, 4]]], 2)
-        yield load
+        ask([[[2, 3, 4]]], WARM_UP_TOKENS)
+        yield ask
         run.store.add(Key("memory", LOOP, ratio), memory(process.pid))
 
 
