@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from signing_keys import make_keys
 
@@ -36,14 +34,6 @@ def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 @pytest.fixture(scope="session")
 def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
     """What ``lethe demo`` builds, in about a minute of one core, once for all workers; don't change it.
@@ -53,9 +43,7 @@ def demo_world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
     from lethe_offsets.demo.build import build_world  # seconds to import
 
     folder = Path(os.environ.get("TEST_DEMO_CACHE") or of_all_workers(tmp_path_factory))
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "demo.lock"):
-        return build_world(folder / "demo")
+    return build_world(folder / "demo")  # which waits for whoever builds there
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +53,7 @@ def teller(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Module]:
 
     stories.source_or_skip()
     folder = of_all_workers(tmp_path_factory)
-    with locked(folder / "stories.lock"):
+    with FileLock(folder / "stories.lock"):
         return stories.model_and_module(folder / "stories")
 
 

@@ -1,4 +1,4 @@
-"""``lethe serve`` as its users run it: a process, a port, keys."""
+"""``lethe serve``: a process, a port, keys."""
 
 from __future__ import annotations
 
