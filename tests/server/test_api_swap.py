@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,6 +28,7 @@ PROMPTS = ("Where was Marta Lindqvist born?", "The capital of France", "One, two
 NUM_STREAMS = 32
 NUM_TOKENS = 24
 NUM_CYCLES = 4
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,15 @@ def test_every_engine_took_its_part(server: Server, num_engines: int) -> None:
     tokens = [server.metric(f'vllm:generation_tokens_total{{engine="{number}"') for number in range(num_engines)]
     assert sum(tokens) == server.metric("vllm:generation_tokens_total")
     assert min(tokens) > sum(tokens) / num_engines / 2
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.is_file() or "[never]" in HUGE_PAGES.read_text(), reason="the kernel has no huge pages for processes"
+)
+def test_engines_keep_their_memory_in_huge_pages(server: Server, num_engines: int) -> None:
+    shares = [Path(f"/proc/{process.pid}/smaps_rollup").read_text() for process in server.processes()]
+    with_some = [share for share in shares if not re.search(r"^AnonHugePages: +0 kB$", share, re.MULTILINE)]
+    assert len(with_some) >= num_engines
 
 
 def test_a_server_that_is_killed_leaves_no_process(server: Server) -> None:

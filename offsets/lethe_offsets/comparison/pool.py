@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
 
-from lethe_offsets.comparison.memory import keeping_memory
 from lethe_offsets.errors import LetheError
+from lethe_offsets.heap import KEPT, tunables
 from lethe_offsets.training.progress import Report
 from lethe_offsets.training.threads import one_thread
 
@@ -76,7 +76,7 @@ class Pool:
         if device == "cpu":
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload([PRELOADED])
-            with keeping_memory():
+            with tunables(*KEPT):
                 forkserver.ensure_running()
         else:  # had an import of the parent's looked for a GPU, no forked child could use it
             context = multiprocessing.get_context("spawn")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lethe_offsets.errors import InvalidInput, LetheError
+from lethe_offsets.heap import HUGE_PAGES, tunables
 from lethe_offsets.module import Module
 from lethe_offsets.pair import Rule
 from lethe_offsets.small_model import SmallModelFacts
@@ -100,9 +101,10 @@ class OffsetEngine:
             tracing.name_modules_in_traces()
         try:
             # vLLM's limits of a step for a server; those of an engine of unknown use are far lower on a GPU.
-            client = AsyncLLM.from_engine_args(
-                AsyncEngineArgs(**prepared.options), usage_context=UsageContext.OPENAI_API_SERVER
-            )
+            with tunables(*HUGE_PAGES):
+                client = AsyncLLM.from_engine_args(
+                    AsyncEngineArgs(**prepared.options), usage_context=UsageContext.OPENAI_API_SERVER
+                )
         except (ValueError, RuntimeError, TypeError, OSError) as err:
             raise EngineStartError(f"the engine did not start: {str(err).strip() or type(err).__name__}") from err
         engine = cls(spec, client, prepared)

@@ -1,4 +1,4 @@
-"""Memory that the comparison's processes keep."""
+"""How processes that are started keep their memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from lethe_offsets.comparison.memory import VARIABLE, keeping_memory
 from lethe_offsets.comparison.pool import Job, Pool
+from lethe_offsets.heap import KEPT, VARIABLE, tunables
 from lethe_offsets.training.progress import Report
 
 
@@ -42,6 +42,6 @@ def test_what_a_job_frees_is_there_for_the_next(tmp_path: Path) -> None:
 
 def test_what_the_user_has_set_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "glibc.malloc.mmap_max=7")
-    with keeping_memory():
+    with tunables(*KEPT):
         assert os.environ[VARIABLE].endswith(":glibc.malloc.mmap_max=7")
     assert os.environ[VARIABLE] == "glibc.malloc.mmap_max=7"
