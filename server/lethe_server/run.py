@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import resource
@@ -156,6 +157,8 @@ async def _serve(settings: Settings, chosen: options.Options, listening: list[so
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     async with app.router.lifespan_context(app):  # not uvicorn's: that one prints a stack trace when it fails
         if not server.should_exit:
+            gc.collect()
+            gc.freeze()  # a collection that goes through all that is imported holds every answer up
             for each in listening:
                 log.info("listening on %s port %d", *each.getsockname()[:2])
             await _serve_while_alive(server, engine, listening)

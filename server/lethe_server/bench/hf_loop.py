@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -49,9 +50,10 @@ class ThreeModels:
 
 def main() -> None:
     large, small, plus = (Path(argument) for argument in sys.argv[1:4])
-    torch.set_num_threads(len(os.sched_getaffinity(0)))  # every core, as vLLM
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # every core; vLLM leaves one to its server
     models = ThreeModels(large, small, plus, torch.bfloat16)
     models.generate([[2, 3, 4]], 2)
+    gc.freeze()
     for line in sys.stdin:
         order = json.loads(line)
         waves = []

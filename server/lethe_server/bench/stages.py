@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ Waves = Sequence[Sequence[list[int]]]
 System = Callable[[Waves, int], Measurement]  # of what to send, and for how many tokens each
 WARM_UP_SEED = 999
 WARM_UP_TOKENS = 2
+QUIET_S = 1.5  # for a second after its last message a process of vLLM's spins, on the core that the next one needs
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,9 @@ def measure_cells(run: Run, ratio: int) -> None:
             systems[name] = alive.enter_context(_loop(run, ratio) if name == LOOP else _server(run, name, ratio))
         for key, cell in missing:
             run.say(f"{ratio}:1, {cell.concurrency} x {cell.prompt} tokens, round {key.round + 1}: {key.system}")
-            ask, waves = systems[key.system], run.waves(cell, key.round)
-            ask(waves[:1], WARM_UP_TOKENS)  # its memory may have been paged out while the others had their turns
-            run.store.add(key, ask(waves, run.settings.output_tokens).to_json())
+            time.sleep(QUIET_S)
+            measured = systems[key.system](run.waves(cell, key.round), run.settings.output_tokens)
+            run.store.add(key, measured.to_json())
 
 
 @contextmanager
