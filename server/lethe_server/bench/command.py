@@ -43,7 +43,9 @@ def bench(
     concurrency: Annotated[str | None, _list("concurrency", "Requests at the same time")] = None,
     prompts: Annotated[str | None, _list("prompts", "Lengths of prompts, tokens")] = None,
     output_tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = DEFAULTS.output_tokens,
-    rounds: Annotated[int, typer.Option(help="How often each cell is measured.")] = DEFAULTS.rounds,
+    rounds: Annotated[
+        int, typer.Option(help="How often each cell is measured; short ones four times as often.")
+    ] = DEFAULTS.rounds,
     peers: Annotated[bool, typer.Option(help="Measure the peers too, where prompts are not too many.")] = True,
     modules: Annotated[int, typer.Option(help="Modules mixed in one batch; 0 leaves it out.")] = DEFAULTS.modules,
     profile: Annotated[bool, typer.Option(help="Profile a decode step.")] = True,

@@ -15,8 +15,8 @@ from lethe_offsets.errors import LetheError
 from lethe_server.bench.measurement import Measurement, Times, measure
 from lethe_server.bench.settings import Cell
 
-MOST_WAVES = 8
-CELL_TOKENS = 8192  # of prompts and answers, up to which a cell sends further waves
+MOST_WAVES = 2
+CELL_TOKENS = 8192  # of prompts and answers, up to which a turn sends a second wave
 
 
 def prompts(cell: Cell, vocabulary: int, seed: int) -> list[list[int]]:
@@ -26,7 +26,7 @@ def prompts(cell: Cell, vocabulary: int, seed: int) -> list[list[int]]:
 
 
 def waves_of(cell: Cell, vocabulary: int, seed: int, output_tokens: int) -> list[list[list[int]]]:
-    """Prompts of a cell by wave, no two alike: the smaller a cell, the more waves, as a hiccup weighs more there."""
+    """Prompts of one turn in a cell by wave, no two alike."""
     count = CELL_TOKENS // (cell.concurrency * (cell.prompt + output_tokens))
     return [prompts(cell, vocabulary, 1000 * seed + wave) for wave in range(max(1, min(count, MOST_WAVES)))]
 

@@ -23,14 +23,15 @@ SHOWN = [COLUMNS.index(name) for name in ("large:small", "clients", "prompt", "s
 SHOWN += [COLUMNS.index(name) for name in ("next p50", "tokens/s to plain", "of the bound", "of the cold bound")]
 MEMORY_NOTE = "Memory is the process tree's proportional set size; every server's KV cache holds as many tokens."
 EXPLAINED = """\
-tokens/s: output tokens over the whole time, reading the prompts included. ±: spread of the rounds. first: ms to the
-first token; next: ms from one token to the next. Step: one decode step with every client's request in it, the median of
-the waves of requests; its bound is plain's step over the sum of that and one plain forward of the small model over
-twice the rows. A small model that runs alone finds its weights in the processor's caches from one step to the next, and
-beside a large one it doesn't: for the cold bound as many bytes as the large model's weights have are read before each
-of its steps. The bound of the first token is plain's time, longer by the small model's share of reading the prompts
-twice. Processor: plain vLLM with the pair in a sampling-time logits processor, two Hugging Face models with caches
-inside the engine process. HF loop: three Hugging Face models with caches in a loop over one batch, without a server.
+tokens/s: output tokens over the whole time, reading the prompts included. ±: spread of the turns. first: ms to the
+first token; next: ms from one token to the next. A ratio is the median of the turns', each to plain's turn just
+before. Step: one decode step with every client's request in it, the median of the waves of requests; its bound is
+plain's step over the sum of that and one plain forward of the small model over twice the rows. A small model that runs
+alone finds its weights in the processor's caches from one step to the next, and beside a large one it doesn't: for the
+cold bound as many bytes as the large model's weights have are read before each of its steps. The bound of the first
+token is plain's time, longer by the small model's share of reading the prompts twice. Processor: plain vLLM with the
+pair in a sampling-time logits processor, two Hugging Face models with caches inside the engine process. HF loop: three
+Hugging Face models with caches in a loop over one batch, without a server.
 """
 
 

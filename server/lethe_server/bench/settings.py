@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lethe_server.bench.shapes import FULL, SHAPES, TINY, Shape, context
 from lethe_server.errors import BadOption
 
-PEER_PROMPT_TOKENS = 16 * 512  # peers run in cells of up to so many prompt tokens; larger ones would take most of a run
+SHORT_PROMPT_TOKENS = 16 * 512  # of a cell; peers run in no longer ones, which would take most of a run
+SHORT_TURNS = 4  # of a round in a short cell, where the machine's own ups and downs weigh more
 
 
 @dataclass(frozen=True, order=True)
@@ -31,7 +32,7 @@ class BenchSettings(BaseModel):
     concurrency: tuple[int, ...] = Field((1, 4, 16, 64), min_length=1)
     prompts: tuple[int, ...] = Field((32, 512, 1536), min_length=1)
     output_tokens: int = Field(48, ge=8)
-    rounds: int = Field(2, ge=1)
+    rounds: int = Field(1, ge=1)
     peers: bool = True
     modules: int = Field(64, ge=0, le=256)
     profile: bool = True
@@ -69,7 +70,14 @@ class BenchSettings(BaseModel):
                 yield Cell(concurrency, prompt)
 
     def peers_run(self, cell: Cell) -> bool:
-        return self.peers and cell.concurrency * cell.prompt <= PEER_PROMPT_TOKENS
+        return self.peers and self._is_short(cell)
+
+    def turns(self, cell: Cell) -> int:
+        """How often every system has its turn in a cell."""
+        return self.rounds * (SHORT_TURNS if self._is_short(cell) else 1)
+
+    def _is_short(self, cell: Cell) -> bool:
+        return cell.concurrency * cell.prompt <= SHORT_PROMPT_TOKENS
 
     @property
     def max_requests(self) -> int:

@@ -123,11 +123,11 @@ def _options(settings: BenchSettings, about: Key) -> dict[str, object]:
 
 
 def measure_cells(run: Run, ratio: int) -> None:
-    """All systems of one ratio, alive at the same time, taking turns in every cell; peers in the first round only."""
+    """All systems of one ratio, alive at the same time, taking turns in every cell; peers have the first one only."""
     turns = [
         (Key("cell", system, ratio, cell.concurrency, cell.prompt, number), cell)
         for cell in run.settings.cells()
-        for number in range(run.settings.rounds)
+        for number in range(run.settings.turns(cell))
         for system in (PLAIN, LETHE, *((PROCESSOR, LOOP) if number == 0 and run.settings.peers_run(cell) else ()))
     ]
     missing = [(key, cell) for key, cell in turns if key not in run.store]
@@ -139,7 +139,7 @@ def measure_cells(run: Run, ratio: int) -> None:
             run.say(f"{ratio}:1, starting {name}")
             systems[name] = alive.enter_context(_loop(run, ratio) if name == LOOP else _server(run, name, ratio))
         for key, cell in missing:
-            run.say(f"{ratio}:1, {cell.concurrency} x {cell.prompt} tokens, round {key.round + 1}: {key.system}")
+            run.say(f"{ratio}:1, {cell.concurrency} x {cell.prompt} tokens, turn {key.round + 1}: {key.system}")
             time.sleep(QUIET_S)
             measured = systems[key.system](run.waves(cell, key.round), run.settings.output_tokens)
             run.store.add(key, measured.to_json())
@@ -185,7 +185,7 @@ def measure_modules(run: Run) -> None:
     count, ratio = run.settings.modules, mixed_ratio(run.settings)
     cell = Cell(count, min(run.settings.prompts))
     names = {"one": [module_name(0)], "mixed": [module_name(i) for i in range(count)]}
-    keys = [Key("modules", s, ratio, count, cell.prompt, n) for n in range(run.settings.rounds) for s in names]
+    keys = [Key("modules", s, ratio, count, cell.prompt, n) for n in range(run.settings.turns(cell)) for s in names]
     if count < 2 or all(key in run.store for key in keys):
         return
     run.say(f"{ratio}:1, starting Lethe with {count} modules")
@@ -193,7 +193,7 @@ def measure_modules(run: Run) -> None:
     with servers.serving(command, module_name(0), run.cache, run.log(f"modules {ratio}")) as server:
         run_load(server.url, names["mixed"], run.waves(cell, WARM_UP_SEED), run.settings.output_tokens)
         for key in keys:
-            run.say(f"{ratio}:1, {count} modules, round {key.round + 1}: {key.system}")
+            run.say(f"{ratio}:1, {count} modules, turn {key.round + 1}: {key.system}")
             measured = run_load(server.url, names[key.system], run.waves(cell, key.round), run.settings.output_tokens)
             run.store.add(key, measured.to_json())
         run.store.add(Key("memory", f"{LETHE}, {count} modules", ratio), memory(server.pid))

@@ -1,4 +1,4 @@
-"""From single results to the rows of the table: medians over rounds, ratios to plain vLLM, and the bound."""
+"""From single results to the rows of the table: medians over turns, ratios to plain vLLM, and the bound."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ SYSTEMS = (PLAIN, LETHE, PROCESSOR, LOOP)
 class Row:
     """One system in one cell.
 
-    spread: of the rounds' tokens/s, as a fraction of their median. to_plain: its tokens/s over plain's.
-    step_to_plain: plain's step over its own. bound: what the step ratio can be at most; cold_bound: where the small
-    model finds its weights no more in the processor's caches than beside a large model. first_bound: how many times
-    plain's time to the first token the pair's own work takes at least. None where it was not measured.
+    spread: of the turns' tokens/s, as a fraction of their median. to_plain: its tokens/s over plain's, like every ratio
+    the median of the turns', each to plain's turn just before. step_to_plain: plain's step over its own. bound: what
+    the step ratio can be at most; cold_bound: where the small model finds its weights no more in the processor's caches
+    than beside a large model. first_bound: how many times plain's time to the first token the pair's own work takes at
+    least. None where it was not measured.
     """
 
     ratio: int
@@ -80,11 +81,11 @@ def rows(settings: BenchSettings, store: Store) -> list[Row]:
     found = []
     for ratio in settings.ratios:
         for cell in settings.cells():
-            plain = _rounds(settings, store, PLAIN, ratio, cell)
+            plain = _turns(settings, store, PLAIN, ratio, cell)
             for system in SYSTEMS if plain else ():
-                own = _rounds(settings, store, system, ratio, cell)
+                own = _turns(settings, store, system, ratio, cell)
                 if own:
-                    found.append(_row(store, ratio, cell, system, own, median(plain)))
+                    found.append(_row(store, ratio, cell, system, own, plain))
     return found
 
 
@@ -94,17 +95,21 @@ def pair_share(store: Store, ratio: int, cell: Cell) -> float | None:
     return times["pair"] / times["step"] if times.get("pair") and times.get("step") else None
 
 
-def _rounds(settings: BenchSettings, store: Store, system: str, ratio: int, cell: Cell) -> list[Measurement]:
-    keys = (Key("cell", system, ratio, cell.concurrency, cell.prompt, n) for n in range(settings.rounds))
+def _turns(settings: BenchSettings, store: Store, system: str, ratio: int, cell: Cell) -> list[Measurement]:
+    keys = (Key("cell", system, ratio, cell.concurrency, cell.prompt, n) for n in range(settings.turns(cell)))
     return [Measurement(**store.get(key)) for key in keys if key in store]
 
 
-def _row(store: Store, ratio: int, cell: Cell, system: str, own: Sequence[Measurement], plain: Measurement) -> Row:
+def _row(
+    store: Store, ratio: int, cell: Cell, system: str, own: Sequence[Measurement], plain: Sequence[Measurement]
+) -> Row:
     def timed(model: str, ratio: int) -> dict[str, Any]:
         return store.get(Key("steps", model, ratio, cell.concurrency, cell.prompt)) or {}
 
     small, large = timed("small", ratio), timed("large", 0)
-    measured = median(own)
+    measured, plain_step = median(own), median(plain).step
+    turns = list(zip(own, plain, strict=False))  # peers have but the first
+    steps = [before.step / each.step for each, before in turns if before.step and each.step]
     speeds = [m.tokens_per_s for m in own]
     lethe = system == LETHE
     return Row(
@@ -113,10 +118,10 @@ def _row(store: Store, ratio: int, cell: Cell, system: str, own: Sequence[Measur
         system=system,
         measured=measured,
         spread=(max(speeds) - min(speeds)) / measured.tokens_per_s,
-        to_plain=measured.tokens_per_s / plain.tokens_per_s,
-        step_to_plain=plain.step / measured.step if plain.step and measured.step else None,
-        bound=bound(plain.step, small.get("decode")) if lethe else None,
-        cold_bound=bound(plain.step, small.get("cold")) if lethe else None,
-        first_to_plain=measured.first_p50 / plain.first_p50,
+        to_plain=statistics.median(each.tokens_per_s / before.tokens_per_s for each, before in turns),
+        step_to_plain=statistics.median(steps) if steps else None,
+        bound=bound(plain_step, small.get("decode")) if lethe else None,
+        cold_bound=bound(plain_step, small.get("cold")) if lethe else None,
+        first_to_plain=statistics.median(each.first_p50 / before.first_p50 for each, before in turns),
         first_bound=first_bound(large.get("prefill"), small.get("prefill")) if lethe else None,
     )

@@ -48,3 +48,9 @@ def test_both_servers_get_room_for_the_same_tokens() -> None:
     small = 4 * 2 * 1 * 64 * 2
     assert kv_bytes(settings, None) == round(SPARE * large * kv_tokens(settings))
     assert kv_bytes(settings, 40) == round(SPARE * (large + 2 * small) * kv_tokens(settings))
+
+
+def test_short_cells_have_more_turns() -> None:
+    settings = BenchSettings(rounds=3)
+    assert settings.turns(Cell(16, 512)) == settings.turns(Cell(1, 32)) == 12
+    assert settings.turns(Cell(16, 1536)) == 3
