@@ -161,7 +161,10 @@ async def _serve(settings: Settings, chosen: options.Options, listening: list[so
             gc.freeze()  # a collection that goes through all that is imported holds every answer up
             for each in listening:
                 log.info("listening on %s port %d", *each.getsockname()[:2])
-            await _serve_while_alive(server, engine, listening)
+            try:
+                await _serve_while_alive(server, engine, listening)
+            finally:
+                gc.unfreeze()  # or libraries print at the end what they take for leaks
 
 
 async def _serve_while_alive(server: _Server, engine: OffsetEngine, listening: list[socket.socket]) -> None:
