@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import math
 import resource
@@ -24,6 +23,7 @@ from lethe_offsets.signing import check_keys
 from lethe_server import app as application
 from lethe_server import logs, options
 from lethe_server.catalog.prefixes import Allowlist
+from lethe_server.collector import frozen_heap
 from lethe_server.connections import BoundedConnection
 from lethe_server.engine.parsers import load_parsers
 from lethe_server.engine.service import OffsetEngine
@@ -157,14 +157,10 @@ async def _serve(settings: Settings, chosen: options.Options, listening: list[so
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     async with app.router.lifespan_context(app):  # not uvicorn's: that one prints a stack trace when it fails
         if not server.should_exit:
-            gc.collect()
-            gc.freeze()  # a collection that goes through all that is imported holds every answer up
-            for each in listening:
-                log.info("listening on %s port %d", *each.getsockname()[:2])
-            try:
+            with frozen_heap():
+                for each in listening:
+                    log.info("listening on %s port %d", *each.getsockname()[:2])
                 await _serve_while_alive(server, engine, listening)
-            finally:
-                gc.unfreeze()  # or libraries print at the end what they take for leaks
 
 
 async def _serve_while_alive(server: _Server, engine: OffsetEngine, listening: list[socket.socket]) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from transformers import DynamicCache
 
 from lethe_server.bench.measurement import Times, measure
 from lethe_server.bench.slot_cache import load
+from lethe_server.collector import frozen_heap
 
 
 class ThreeModels:
@@ -53,14 +53,14 @@ def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # every core; vLLM leaves one to its server
     models = ThreeModels(large, small, plus, torch.bfloat16)
     models.generate([[2, 3, 4]], 2)
-    gc.freeze()
-    for line in sys.stdin:
-        order = json.loads(line)
-        waves = []
-        for wave in order["waves"]:
-            _, times = models.generate(wave, order["output_tokens"])
-            waves.append([times] * len(wave))
-        print(json.dumps(measure(waves).to_json()), flush=True)
+    with frozen_heap():
+        for line in sys.stdin:
+            order = json.loads(line)
+            waves = []
+            for wave in order["waves"]:
+                _, times = models.generate(wave, order["output_tokens"])
+                waves.append([times] * len(wave))
+            print(json.dumps(measure(waves).to_json()), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from itertools import accumulate
 
 import aiohttp
 from vllm.benchmarks.lib.endpoint_request_func import RequestFuncInput, async_request_openai_completions
-from vllm.utils.gc_utils import freeze_gc_heap
 
 from lethe_offsets.errors import LetheError
 from lethe_server.bench.measurement import Measurement, Times, measure
@@ -36,7 +35,6 @@ def run_load(url: str, models: Sequence[str], waves: Sequence[Sequence[list[int]
 
     Raises LetheError with the server's words for a request that failed.
     """
-    freeze_gc_heap()  # a collection that goes through all that is imported delays what is sent and read
     return asyncio.run(_run(url, models, waves, output_tokens))
 
 

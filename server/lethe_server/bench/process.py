@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lethe_offsets.heap import HUGE_PAGES, VARIABLE, with_tunables
+from lethe_offsets.heap import HUGE_PAGES, tunables
 
 STOP_S = 60.0
 
@@ -21,10 +21,11 @@ def environment(cache: Path) -> dict[str, str]:
     Every system gets the huge pages that Lethe's server asks for, so that no ratio is theirs.
     """
     foreign = ("LETHE_", "VLLM_CPU_KVCACHE_SPACE", "OPENAI_API_KEY")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    with tunables(*HUGE_PAGES):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     quiet = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     caches = {"VLLM_CACHE_ROOT": str(cache / "vllm"), "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor")}
-    return {**kept, **quiet, **caches, VARIABLE: with_tunables(*HUGE_PAGES)}
+    return {**kept, **quiet, **caches}
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ from lethe_server.bench.settings import BenchSettings
 from lethe_server.bench.stages import Run, measure_cells, measure_modules, time_engines
 from lethe_server.bench.store import Store
 from lethe_server.bench.summary import rows
+from lethe_server.collector import frozen_heap
 
 RESULTS = "results.jsonl"
 
@@ -33,10 +34,11 @@ def run(settings: BenchSettings, out: Path, work: Path, fresh: bool, command: st
         task = progress.add_task("making models")
         models = build_models(settings, work)
         stages = Run(settings, models, store, work, lambda text: progress.update(task, description=text))
-        time_engines(stages)
-        for ratio in settings.ratios:
-            measure_cells(stages, ratio)
-        measure_modules(stages)
+        with frozen_heap():
+            time_engines(stages)
+            for ratio in settings.ratios:
+                measure_cells(stages, ratio)
+            measure_modules(stages)
     finish(settings, out, store, command)
 
 

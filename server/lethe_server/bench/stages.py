@@ -23,9 +23,8 @@ from lethe_server.bench.store import Key, Store
 from lethe_server.bench.summary import LETHE, LOOP, PLAIN, PROCESSOR
 
 Waves = Sequence[Sequence[list[int]]]
-System = Callable[[Waves, int], Measurement]  # of what to send, and for how many tokens each
+System = Callable[[Waves], Measurement]
 WARM_UP_SEED = 999
-WARM_UP_TOKENS = 2
 QUIET_S = 1.5  # for a second after its last message a process of vLLM's spins, on the core that the next one needs
 
 
@@ -139,10 +138,9 @@ def measure_cells(run: Run, ratio: int) -> None:
             run.say(f"{ratio}:1, starting {name}")
             systems[name] = alive.enter_context(_loop(run, ratio) if name == LOOP else _server(run, name, ratio))
         for key, cell in missing:
-            run.say(f"{ratio}:1, {cell.concurrency} x {cell.prompt} tokens, turn {key.round + 1}: {key.system}")
+            run.say(f"{ratio}:1, {cell.concurrency} x {cell.prompt} tokens, turn {key.turn + 1}: {key.system}")
             time.sleep(QUIET_S)
-            measured = systems[key.system](run.waves(cell, key.round), run.settings.output_tokens)
-            run.store.add(key, measured.to_json())
+            run.store.add(key, systems[key.system](run.waves(cell, key.turn)).to_json())
 
 
 @contextmanager
@@ -150,11 +148,11 @@ def _server(run: Run, name: str, ratio: int) -> Iterator[System]:
     log = run.log(f"{name} {ratio}")
     with servers.serving(run.command(name, ratio), servers.NAME, run.cache, log) as server:
 
-        def ask(waves: Waves, output_tokens: int) -> Measurement:
-            return run_load(server.url, [servers.NAME], waves, output_tokens)
+        def ask(waves: Waves) -> Measurement:
+            return run_load(server.url, [servers.NAME], waves, run.settings.output_tokens)
 
         fullest = Cell(max(run.settings.concurrency), min(run.settings.prompts))
-        ask(run.waves(fullest, WARM_UP_SEED)[:1], run.settings.output_tokens)
+        ask(run.waves(fullest, WARM_UP_SEED)[:1])
         run.store.add(Key("start", name, ratio), server.start_s)
         yield ask
         run.store.add(Key("memory", name, ratio), memory(server.pid))
@@ -167,15 +165,15 @@ def _loop(run: Run, ratio: int) -> Iterator[System]:
     models = map(str, (run.models.large, pair.small, pair.adapters[0]))
     with spawned([sys.executable, "-m", "lethe_server.bench.hf_loop", *models], run.cache, log, piped=True) as process:
 
-        def ask(waves: Waves, output_tokens: int) -> Measurement:
-            order = json.dumps({"waves": waves, "output_tokens": output_tokens})
+        def ask(waves: Waves) -> Measurement:
+            order = json.dumps({"waves": waves, "output_tokens": run.settings.output_tokens})
             print(order, file=process.stdin, flush=True)
             answer = process.stdout.readline() if process.stdout else ""
             if not answer:
                 raise LetheError(f"the Hugging Face loop ended; {log} ends with:\n{log_end(log)}")
             return Measurement(**json.loads(answer))
 
-        ask([[[2, 3, 4]]], WARM_UP_TOKENS)
+        ask([[[2, 3, 4]]])
         yield ask
         run.store.add(Key("memory", LOOP, ratio), memory(process.pid))
 
@@ -193,7 +191,7 @@ def measure_modules(run: Run) -> None:
     with servers.serving(command, module_name(0), run.cache, run.log(f"modules {ratio}")) as server:
         run_load(server.url, names["mixed"], run.waves(cell, WARM_UP_SEED), run.settings.output_tokens)
         for key in keys:
-            run.say(f"{ratio}:1, {count} modules, turn {key.round + 1}: {key.system}")
-            measured = run_load(server.url, names[key.system], run.waves(cell, key.round), run.settings.output_tokens)
+            run.say(f"{ratio}:1, {count} modules, turn {key.turn + 1}: {key.system}")
+            measured = run_load(server.url, names[key.system], run.waves(cell, key.turn), run.settings.output_tokens)
             run.store.add(key, measured.to_json())
         run.store.add(Key("memory", f"{LETHE}, {count} modules", ratio), memory(server.pid))

@@ -20,7 +20,7 @@ class Key:
     ratio: int = 0
     concurrency: int = 0
     prompt: int = 0
-    round: int = 0
+    turn: int = 0
 
 
 class Store:

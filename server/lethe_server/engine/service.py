@@ -100,8 +100,8 @@ class OffsetEngine:
         if spec.options.get("otlp_traces_endpoint"):
             tracing.name_modules_in_traces()
         try:
-            # vLLM's limits of a step for a server; those of an engine of unknown use are far lower on a GPU.
             with tunables(*HUGE_PAGES):
+                # vLLM's limits of a step for a server; those of an engine of unknown use are far lower on a GPU.
                 client = AsyncLLM.from_engine_args(
                     AsyncEngineArgs(**prepared.options), usage_context=UsageContext.OPENAI_API_SERVER
                 )
