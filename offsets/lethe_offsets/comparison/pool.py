@@ -24,6 +24,7 @@ from lethe_offsets.training.progress import Report
 from lethe_offsets.training.threads import one_thread
 
 POLL_S = 0.2
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PRELOADED = "lethe_offsets.comparison.run"  # with torch and transformers, whose import would cost each job seconds
 COLUMNS = (
     "{task.description}",
@@ -128,7 +129,7 @@ def _start(messages: Any) -> None:
     global _messages
     _messages = messages
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of loading weights
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, _end)
 
 
@@ -143,8 +144,12 @@ def _run(job: Job) -> str | None:
         _messages.put((job.label, label, done, total, note))
 
     try:
-        with one_thread():
-            job.run(report)
+        try:
+            with one_thread():
+                job.run(report)
+        finally:  # the process ends by itself; a signal while it sends its result would have it send another
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
     except LetheError as err:
         return f"{job.label}: {err}"
     except SystemExit as end:  # the executor would take it for the job's result

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from lethe_offsets.comparison.pool import Job, Pool
+from lethe_offsets.comparison.pool import Job, Pool, _run, _start
 from lethe_offsets.errors import InvalidInput, LetheError
 from lethe_offsets.training.progress import Report
 
@@ -60,6 +62,21 @@ def test_an_error_ends_what_is_under_way(tmp_path: Path) -> None:
     assert out.with_suffix(".end").exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int(out.read_text(encoding="utf-8")), 0)
+
+
+def send_after_signal(out: Path) -> None:
+    _start(None)
+    problem = _run(Job("bad", refuse))
+    os.kill(os.getpid(), signal.SIGTERM)
+    out.write_text(str(problem), encoding="utf-8")
+
+
+def test_a_signal_leaves_the_result_that_is_being_sent(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=send_after_signal, args=(tmp_path / "problem",))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert (tmp_path / "problem").read_text(encoding="utf-8").startswith("bad: rate: got 7")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
