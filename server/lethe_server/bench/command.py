@@ -12,7 +12,7 @@ import typer
 from lethe_offsets.errors import InvalidInput
 from lethe_offsets.examples import Command
 from lethe_offsets.steps import default_cache_dir
-from lethe_server.bench.settings import BenchSettings
+from lethe_server.bench.settings import BenchSettings, Dtype
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 EXAMPLES = r"""
@@ -49,6 +49,7 @@ def bench(
     peers: Annotated[bool, typer.Option(help="Measure the peers too, where prompts are not too many.")] = True,
     modules: Annotated[int, typer.Option(help="Modules mixed in one batch; 0 leaves it out.")] = DEFAULTS.modules,
     profile: Annotated[bool, typer.Option(help="Profile a decode step.")] = True,
+    dtype: Annotated[Dtype, typer.Option(help="Of all models, in every system.")] = DEFAULTS.dtype,
     eager: Annotated[bool, typer.Option("--eager", help="Compile nothing, in any system.")] = False,
     tiny: Annotated[bool, typer.Option("--tiny", help="Tiny models: whether it runs, not how fast.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away the results in OUT.")] = False,
@@ -66,6 +67,7 @@ def bench(
         peers=peers,
         modules=modules,
         profile=profile,
+        dtype=dtype,
         eager=eager,
         tiny=tiny,
     )

@@ -1,6 +1,6 @@
 """A peer: three Hugging Face models with caches in a loop, without a server.
 
-``python -m lethe_server.bench.hf_loop`` reads one JSON line for each cell and answers with one.
+``python -m lethe_server.bench.hf_loop LARGE SMALL PLUS DTYPE`` reads one JSON line for each cell and answers with one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ThreeModels:
 def main() -> None:
     large, small, plus = (Path(argument) for argument in sys.argv[1:4])
     torch.set_num_threads(len(os.sched_getaffinity(0)))  # every core; vLLM leaves one to its server
-    models = ThreeModels(large, small, plus, torch.bfloat16)
+    models = ThreeModels(large, small, plus, getattr(torch, sys.argv[4]))
     models.generate([[2, 3, 4]], 2)
     with frozen_heap():
         for line in sys.stdin:

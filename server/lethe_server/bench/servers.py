@@ -36,21 +36,22 @@ class Server:
 
 
 def kv_tokens(settings: BenchSettings, factor: int = 1) -> int:
-    """Tokens that the largest cell keeps, times ``factor``."""
+    """Tokens that the largest cell keeps, times ``factor``; vLLM wants room for one request of the full context."""
     blocks = 128 * settings.max_requests  # the CPU's block size: each request's last block may hold one token
-    return factor * (max(c.concurrency * (c.prompt + settings.output_tokens) for c in settings.cells()) + blocks)
+    largest = max(c.concurrency * (c.prompt + settings.output_tokens) for c in settings.cells())
+    return factor * max(largest + blocks, context(settings.tiny))
 
 
 def kv_bytes(settings: BenchSettings, ratio: int | None) -> int:
     """Room for the largest cell in the large model's cache, and in the lanes' where there is a pair."""
-    token = settings.large.kv_bytes + (2 * small_shape(ratio, settings.tiny).kv_bytes if ratio else 0)
-    return round(SPARE * token * kv_tokens(settings))
+    token = settings.large.kv_numbers + (2 * small_shape(ratio, settings.tiny).kv_numbers if ratio else 0)
+    return round(SPARE * settings.number_bytes * token * kv_tokens(settings))
 
 
 def engine_arguments(settings: BenchSettings, ratio: int | None) -> list[str]:
     """Options that every server is given alike; each has room for the same number of tokens."""
     return [
-        *("--dtype", "bfloat16", "--max-model-len", str(context(settings.tiny))),
+        *("--dtype", settings.dtype, "--max-model-len", str(context(settings.tiny))),
         *("--max-num-seqs", str(settings.max_requests), "--max-num-batched-tokens", str(CHUNK)),
         *("--kv-cache-memory-bytes", str(kv_bytes(settings, ratio)), "--no-enable-prefix-caching"),
         *(("--enforce-eager",) if settings.eager else ()),

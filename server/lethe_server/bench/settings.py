@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,6 +13,8 @@ from lethe_server.errors import BadOption
 
 SHORT_PROMPT_TOKENS = 16 * 512  # of a cell; peers run in no longer ones, which would take most of a run
 SHORT_TURNS = 4  # of a round in a short cell, where the machine's own ups and downs weigh more
+
+Dtype = Literal["bfloat16", "float32"]
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +38,7 @@ class BenchSettings(BaseModel):
     peers: bool = True
     modules: int = Field(64, ge=0, le=256)
     profile: bool = True
+    dtype: Dtype = "bfloat16"
     eager: bool = False
     tiny: bool = False
 
@@ -63,6 +66,11 @@ class BenchSettings(BaseModel):
     @property
     def large(self) -> Shape:
         return TINY if self.tiny else FULL
+
+    @property
+    def number_bytes(self) -> int:
+        """Of a weight, and of a number in a KV cache."""
+        return 2 if self.dtype == "bfloat16" else 4
 
     def cells(self) -> Iterator[Cell]:
         for concurrency in self.concurrency:

@@ -32,14 +32,14 @@ class Shape:
         return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
     @property
-    def read_bytes(self) -> int:
-        """Bytes of the weights in bfloat16 that one decode step reads, the head's among them."""
-        return 2 * (self.parameters + self.hidden * self.vocabulary)
+    def read_numbers(self) -> int:
+        """Weights that one decode step reads, the head's among them."""
+        return self.parameters + self.hidden * self.vocabulary
 
     @property
-    def kv_bytes(self) -> int:
-        """Bytes of one token's keys and values in bfloat16."""
-        return 4 * self.layers * self.kv_heads * self.head_size
+    def kv_numbers(self) -> int:
+        """Numbers in one token's keys and values."""
+        return 2 * self.layers * self.kv_heads * self.head_size
 
 
 FULL = Shape(heads=12, kv_heads=4, intermediate=2048, layers=10)  # 62.9 million

@@ -93,7 +93,7 @@ def _time(
     small, module = pair or (None, None)
     options = _options(run.settings, about)
     large = run.settings.large
-    between = large.read_bytes if about.system == "small" else 0
+    between = run.settings.number_bytes * large.read_numbers if about.system == "small" else 0
     order = steps.Order(model, options, sent, large.vocabulary, small, module, profiled, between)
     found = steps.time_steps(order, run.log(name).with_suffix(""), run.cache)
     for key, times in zip(keys, found["cells"], strict=True):
@@ -107,11 +107,12 @@ def _options(settings: BenchSettings, about: Key) -> dict[str, object]:
     """Engine options as the servers have them; the small model alone gets twice of everything."""
     factor = 2 if about.system == "small" else 1
     if about.system == "small":
-        cache = round(servers.SPARE * small_shape(about.ratio, settings.tiny).kv_bytes * servers.kv_tokens(settings, 2))
+        token = settings.number_bytes * small_shape(about.ratio, settings.tiny).kv_numbers
+        cache = round(servers.SPARE * token * servers.kv_tokens(settings, 2))
     else:
         cache = servers.kv_bytes(settings, about.ratio or None)
     return {
-        "dtype": "bfloat16",
+        "dtype": settings.dtype,
         "max_model_len": context(settings.tiny),
         "max_num_seqs": factor * settings.max_requests,
         "max_num_batched_tokens": factor * servers.CHUNK,
@@ -163,7 +164,8 @@ def _loop(run: Run, ratio: int) -> Iterator[System]:
     """The loop has no server: a process that is handed its prompts."""
     pair, log = run.models.pairs[ratio], run.log(f"{LOOP} {ratio}")
     models = map(str, (run.models.large, pair.small, pair.adapters[0]))
-    with spawned([sys.executable, "-m", "lethe_server.bench.hf_loop", *models], run.cache, log, piped=True) as process:
+    command = [sys.executable, "-m", "lethe_server.bench.hf_loop", *models, run.settings.dtype]
+    with spawned(command, run.cache, log, piped=True) as process:
 
         def ask(waves: Waves) -> Measurement:
             order = json.dumps({"waves": waves, "output_tokens": run.settings.output_tokens})

@@ -19,6 +19,7 @@ from lethe_server.errors import BadOption
         ({"concurrency": (0,)}, "concurrency must be at least 1"),
         ({"prompts": (2040,)}, "2048 tokens"),
         ({"rounds": 0}, "rounds: got 0"),
+        ({"dtype": "float16"}, "dtype: got 'float16'; Input should be 'bfloat16' or 'float32'"),
         ({"speed": 1}, "speed: got 1"),
     ],
 )
@@ -48,6 +49,12 @@ def test_both_servers_get_room_for_the_same_tokens() -> None:
     small = 4 * 2 * 1 * 64 * 2
     assert kv_bytes(settings, None) == round(SPARE * large * kv_tokens(settings))
     assert kv_bytes(settings, 40) == round(SPARE * (large + 2 * small) * kv_tokens(settings))
+    wide = settings.model_copy(update={"dtype": "float32"})
+    assert kv_bytes(wide, 40) == round(SPARE * 2 * (large + 2 * small) * kv_tokens(settings))
+
+
+def test_small_cells_leave_room_for_one_request_of_the_full_context() -> None:
+    assert kv_tokens(BenchSettings(concurrency=(1,), prompts=(32,), modules=0)) == 2048
 
 
 def test_short_cells_have_more_turns() -> None:
