@@ -25,6 +25,9 @@ CUT_OFF = 1.0  # two digits of keys and values are left, and attention computes 
 IGNORED = ("model.layers.0.mlp.down_proj", "model.layers.1.self_attn.o_proj")
 
 pytestmark = pytest.mark.engine
+needs_avx512 = pytest.mark.skipif(
+    torch.cpu._is_avx2_supported() and not torch.cpu._is_avx512_supported(), reason="vLLM needs AVX-512 for it"
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,9 @@ def test_bfloat16(kit: Kit, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cpu._is_amx_tile_supported(), reason="vLLM's int8 products with AMX take no float32")
+@pytest.mark.skipif(
+    torch.cpu._is_avx2_supported() and not torch.cpu._is_vnni_supported(), reason="int8 products overflow without VNNI"
+)
 def test_quantised_large_model(kit: Kit, tmp_path: Path) -> None:
     """Only the large model's layers are quantised, and of those not the ones that its checkpoint leaves out."""
     large = quantised.to_int8(kit.large, tmp_path / "int8", IGNORED)
@@ -75,8 +81,8 @@ def test_quantised_large_model(kit: Kit, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("quantise", "round_weights"),
     [
-        pytest.param(quantised.to_awq, quantised.round_to_awq, id="AWQ"),
-        pytest.param(quantised.to_gptq, quantised.round_to_gptq, id="GPTQ", marks=on_demand),
+        pytest.param(quantised.to_awq, quantised.round_to_awq, id="AWQ", marks=needs_avx512),
+        pytest.param(quantised.to_gptq, quantised.round_to_gptq, id="GPTQ", marks=[on_demand, needs_avx512]),
     ],
 )
 def test_weights_of_four_bits(quantise: Any, round_weights: Any, kit: Kit, tmp_path: Path) -> None:
@@ -90,6 +96,7 @@ def test_weights_of_four_bits(quantise: Any, round_weights: Any, kit: Kit, tmp_p
     assert max(found[0]) < BFLOAT16 < min(map(max, found[1:]))
 
 
+@needs_avx512
 def test_quantised_kv_cache(kit: Kit, tmp_path: Path) -> None:
     """Keys and values of the large model and of both lanes lose the same digits."""
     short, whole = kit.reference(), kit.reference()

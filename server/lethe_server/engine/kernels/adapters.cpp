@@ -16,12 +16,21 @@ namespace {
 
 using namespace lethe;
 
-// Multiply-adds, measured with AVX-512: where matrix products overtake single rows, and what is worth a thread.
+// Multiply-adds, measured with AVX-512 and AVX2: where matrix products overtake single rows, and what is worth a thread.
 constexpr int64_t kProductWork = 1 << 22;
 constexpr int64_t kThreadWork = 1 << 16;
-constexpr int64_t kBlock = 4;    // rows that share each read of a weight
-constexpr int64_t kRanks = 4;    // that share each read of an input
-constexpr int64_t kColumns = 2;  // vectors of outputs at a time
+constexpr int64_t kBlock = 4;          // rows that share each read of a weight
+constexpr int64_t kRanks = kWide / 4;  // that share each read of an input
+constexpr int64_t kColumns = 2;        // vectors of outputs at a time
+
+// With AVX2 alone products of narrow numbers are emulated, and take eight times as long as rows of them.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <typename T>
+constexpr bool kHasProducts = sizeof(T) >= sizeof(float);
+#else
+template <typename T>
+constexpr bool kHasProducts = true;
+#endif
 
 struct Layer {
   int64_t lanes, slices, rank, in, out;
@@ -154,7 +163,7 @@ void add_typed(at::Tensor& y, const at::Tensor& x, const Slots& slots, const int
     for (int64_t lane = 0; lane < layer.lanes && slot >= 0; ++lane) {
       const int64_t *own = bounds + slot * (layer.lanes + 1) + lane, from = own[0], to = own[1];
       if (from == to) continue;
-      if ((end - token) * row_work >= kProductWork) {
+      if (kHasProducts<T> && (end - token) * row_work >= kProductWork) {
         add_product(y.view({tokens, layer.lanes, layer.out}).select(1, lane).narrow(0, token, end - token),
                     x.view({tokens, layer.lanes, layer.in}).select(1, lane).narrow(0, token, end - token), slots, slot,
                     from, to);

@@ -9,7 +9,11 @@
 
 namespace lethe {
 
+#ifdef __AVX512F__
 constexpr int64_t kWide = 16;
+#else
+constexpr int64_t kWide = 8;  // more would take several of fewer registers: the sums of a block would not stay in them
+#endif
 typedef float Wide __attribute__((vector_size(kWide * sizeof(float))));
 typedef uint32_t Words __attribute__((vector_size(kWide * sizeof(uint32_t))));
 typedef uint16_t Halves __attribute__((vector_size(kWide * sizeof(uint16_t))));
